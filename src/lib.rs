@@ -1,0 +1,4 @@
+//! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
+
+pub mod mqtt;
+pub mod settings;

@@ -1,0 +1,266 @@
+//! A message: what is kept of a PUBLISH once somebody must keep it, and the borrowed form that routing works on.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::packet::Publish;
+use super::properties::{Forwardable, ForwardableBuilder};
+use super::{Millis, QoS, TopicName};
+
+/// What a reading knows about itself beyond its value. It travels with the message to the bridge that sends it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// When the value was sampled, in milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// The physical unit, for example `kWh`.
+    pub unit: Option<Arc<str>>,
+    /// How far the value can be trusted.
+    pub quality: Quality,
+    /// The device that it was read from.
+    pub device: Arc<str>,
+    /// The point of the device; `None` where a message carries the whole device.
+    pub point: Option<Arc<str>>,
+}
+
+/// How far a reading can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Quality {
+    /// The device answered and the value is what it said.
+    #[default]
+    Good,
+    /// The value is there, but something about it is in doubt, for example its time.
+    Uncertain,
+    /// The device said that it has no value.
+    Bad,
+}
+
+/// A message, shared: cloning it copies no bytes.
+///
+/// Topic, forwardable properties and payload stand in one allocation, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    bytes: Arc<[u8]>,
+    properties_length: u32,
+    topic_length: u16,
+    /// QoS that it was published with.
+    pub qos: QoS,
+    /// Whether it was published with RETAIN.
+    pub retain: bool,
+    /// When it is no longer of use; `None` is never.
+    pub expires_at: Option<Millis>,
+    /// What the adapter that read it knows about it.
+    pub reading: Option<Arc<Reading>>,
+}
+
+impl Message {
+    /// A message with neither properties nor expiry, QoS 0, not retained.
+    pub fn new(topic: &TopicName, payload: &[u8]) -> Self {
+        MessageBuilder::new(topic, payload).build()
+    }
+
+    /// The topic name.
+    pub fn topic(&self) -> &str {
+        // The constructors put a whole `&str` here, so this never fails.
+        std::str::from_utf8(&self.bytes[..usize::from(self.topic_length)]).unwrap_or_default()
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[usize::from(self.topic_length) + self.properties_length as usize..]
+    }
+
+    /// The properties that go on to every receiver, in wire form.
+    pub fn properties(&self) -> Forwardable<'_> {
+        let start = usize::from(self.topic_length);
+        Forwardable::plain(&self.bytes[start..start + self.properties_length as usize])
+    }
+
+    /// Bytes held, for the bounds of queues: topic, properties, payload and the message's own bookkeeping.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+
+    /// Whether it is of no more use at `now`.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    fn assemble(topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> (Arc<[u8]>, u16, u32) {
+        thread_local! {
+            static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        let assemble = |into: &mut Vec<u8>| {
+            into.clear();
+            into.extend_from_slice(topic.as_bytes());
+            properties.write(into);
+            into.extend_from_slice(payload);
+        };
+        let size = topic.len() + properties.len() + payload.len();
+        let bytes = if size <= 8192 {
+            // Assembled in place and copied once into its one allocation.
+            SCRATCH.with_borrow_mut(|scratch| {
+                assemble(scratch);
+                Arc::from(scratch.as_slice())
+            })
+        } else {
+            let mut whole = Vec::with_capacity(size);
+            assemble(&mut whole);
+            Arc::from(whole)
+        };
+        // A valid topic has at most 65,535 bytes, and a packet at most 268,435,455.
+        (bytes, topic.len() as u16, properties.len() as u32)
+    }
+}
+
+/// Makes a [`Message`] step by step.
+#[derive(Debug, Clone)]
+pub struct MessageBuilder<'a> {
+    topic: &'a str,
+    payload: &'a [u8],
+    properties: ForwardableBuilder,
+    qos: QoS,
+    retain: bool,
+    expires_at: Option<Millis>,
+    reading: Option<Arc<Reading>>,
+}
+
+impl<'a> MessageBuilder<'a> {
+    /// Starts with QoS 0, not retained, no properties.
+    pub fn new(topic: &'a TopicName, payload: &'a [u8]) -> Self {
+        Self {
+            topic: topic.as_str(),
+            payload,
+            properties: ForwardableBuilder::default(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expires_at: None,
+            reading: None,
+        }
+    }
+
+    /// Sets the QoS.
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// Sets RETAIN.
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// Sets when the message is of no more use.
+    pub fn expires_at(mut self, at: Option<Millis>) -> Self {
+        self.expires_at = at;
+        self
+    }
+
+    /// Sets the properties that go on to every receiver.
+    pub fn properties(mut self, properties: ForwardableBuilder) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// Says what is known about the value.
+    pub fn reading(mut self, reading: Arc<Reading>) -> Self {
+        self.reading = Some(reading);
+        self
+    }
+
+    /// The message.
+    pub fn build(self) -> Message {
+        let (bytes, topic_length, properties_length) =
+            Message::assemble(self.topic, self.properties.as_forwardable(), self.payload);
+        Message {
+            bytes,
+            properties_length,
+            topic_length,
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
+            reading: self.reading,
+        }
+    }
+}
+
+/// A message on its way through the router: borrowed from the read buffer or from a kept [`Message`].
+///
+/// A [`Message`] is made of it only when somebody must keep it, and then once for all who do.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// The topic name.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// The properties that go on to every receiver.
+    pub properties: Forwardable<'a>,
+    /// QoS that it was published with.
+    pub qos: QoS,
+    /// Whether it was published with RETAIN.
+    pub retain: bool,
+    /// When it is no longer of use.
+    pub expires_at: Option<Millis>,
+    reading: Option<&'a Arc<Reading>>,
+    kept: OnceCell<Message>,
+}
+
+impl<'a> Publication<'a> {
+    /// The publication of a PUBLISH that arrived at `now`. Its topic alias has been resolved.
+    pub fn from_publish(publish: &Publish<'a>, now: Millis) -> Self {
+        Self {
+            topic: publish.topic,
+            payload: publish.payload,
+            properties: publish.properties.forwardable,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at: publish.properties.message_expiry_interval.map(|seconds| now.plus_seconds(seconds)),
+            reading: None,
+            kept: OnceCell::new(),
+        }
+    }
+
+    /// The publication of a message that is kept already.
+    pub fn from_message(message: &'a Message) -> Self {
+        Self {
+            topic: message.topic(),
+            payload: message.payload(),
+            properties: message.properties(),
+            qos: message.qos,
+            retain: message.retain,
+            expires_at: message.expires_at,
+            reading: message.reading.as_ref(),
+            kept: OnceCell::from(message.clone()),
+        }
+    }
+
+    /// The same publication under another topic, as a route remaps it.
+    pub fn with_topic(&self, topic: &'a str) -> Self {
+        Self {
+            topic,
+            payload: self.payload,
+            properties: self.properties,
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
+            reading: self.reading,
+            kept: OnceCell::new(),
+        }
+    }
+
+    /// The message that is kept of it.
+    pub fn keep(&self) -> &Message {
+        self.kept.get_or_init(|| {
+            let (bytes, topic_length, properties_length) = Message::assemble(self.topic, self.properties, self.payload);
+            Message {
+                bytes,
+                properties_length,
+                topic_length,
+                qos: self.qos,
+                retain: self.retain,
+                expires_at: self.expires_at,
+                reading: self.reading.cloned(),
+            }
+        })
+    }
+}

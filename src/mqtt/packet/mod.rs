@@ -1,0 +1,161 @@
+//! One type per packet, borrowed from the read buffer; 3.1.1 is 5.0 without properties (section 3).
+
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod publish;
+mod suback;
+mod subscribe;
+mod unsubscribe;
+
+pub use ack::Ack;
+pub use auth::Auth;
+pub use connack::ConnAck;
+pub use connect::{Connect, Will};
+pub use disconnect::Disconnect;
+pub use publish::{Publish, PublishHeader, PublishProperties};
+pub use suback::SubAck;
+pub use subscribe::{RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions};
+pub use unsubscribe::{Unsubscribe, UnsubscribeFilters};
+
+use super::codec::{CodecError, Frame, Version};
+use super::wire;
+
+/// Packet types, the upper four bits of the first byte (table 2-1).
+pub mod kind {
+    pub const CONNECT: u8 = 1;
+    pub const CONNACK: u8 = 2;
+    pub const PUBLISH: u8 = 3;
+    pub const PUBACK: u8 = 4;
+    pub const PUBREC: u8 = 5;
+    pub const PUBREL: u8 = 6;
+    pub const PUBCOMP: u8 = 7;
+    pub const SUBSCRIBE: u8 = 8;
+    pub const SUBACK: u8 = 9;
+    pub const UNSUBSCRIBE: u8 = 10;
+    pub const UNSUBACK: u8 = 11;
+    pub const PINGREQ: u8 = 12;
+    pub const PINGRESP: u8 = 13;
+    pub const DISCONNECT: u8 = 14;
+    pub const AUTH: u8 = 15;
+}
+
+/// Any packet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Packet<'a> {
+    Connect(Connect<'a>),
+    ConnAck(ConnAck<'a>),
+    Publish(Publish<'a>),
+    PubAck(Ack<'a>),
+    PubRec(Ack<'a>),
+    PubRel(Ack<'a>),
+    PubComp(Ack<'a>),
+    Subscribe(Subscribe<'a>),
+    SubAck(SubAck<'a>),
+    Unsubscribe(Unsubscribe<'a>),
+    UnsubAck(SubAck<'a>),
+    PingReq,
+    PingResp,
+    Disconnect(Disconnect<'a>),
+    Auth(Auth<'a>),
+}
+
+impl<'a> Packet<'a> {
+    /// Decodes a whole packet. Nothing is allocated; what is borrowed has been validated.
+    ///
+    /// A CONNECT says its own version, so `version` does not matter for it.
+    ///
+    /// # Errors
+    /// What the packet violates, with the reason code that answers it.
+    pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, CodecError> {
+        let flags = frame.first & 0x0F;
+        let kind = frame.first >> 4;
+        if kind == kind::PUBLISH {
+            return Publish::decode(flags, frame.body, version).map(Self::Publish);
+        }
+        // Reserved flags [MQTT-2.1.3-1].
+        let expected = if matches!(kind, kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE) { 2 } else { 0 };
+        if flags != expected {
+            return Err(CodecError::malformed("reserved flags of the fixed header [MQTT-2.1.3-1]"));
+        }
+        let body = frame.body;
+        match kind {
+            kind::CONNECT => Connect::decode(body).map(Self::Connect),
+            kind::CONNACK => ConnAck::decode(body, version).map(Self::ConnAck),
+            kind::PUBACK => Ack::decode(kind, body, version).map(Self::PubAck),
+            kind::PUBREC => Ack::decode(kind, body, version).map(Self::PubRec),
+            kind::PUBREL => Ack::decode(kind, body, version).map(Self::PubRel),
+            kind::PUBCOMP => Ack::decode(kind, body, version).map(Self::PubComp),
+            kind::SUBSCRIBE => Subscribe::decode(body, version).map(Self::Subscribe),
+            kind::SUBACK => SubAck::decode(kind, body, version).map(Self::SubAck),
+            kind::UNSUBSCRIBE => Unsubscribe::decode(body, version).map(Self::Unsubscribe),
+            kind::UNSUBACK => SubAck::decode(kind, body, version).map(Self::UnsubAck),
+            kind::PINGREQ | kind::PINGRESP if !body.is_empty() => {
+                Err(CodecError::malformed("PINGREQ and PINGRESP have no body"))
+            }
+            kind::PINGREQ => Ok(Self::PingReq),
+            kind::PINGRESP => Ok(Self::PingResp),
+            kind::DISCONNECT => Disconnect::decode(body, version).map(Self::Disconnect),
+            kind::AUTH => Auth::decode(body, version).map(Self::Auth),
+            _ => Err(CodecError::malformed("packet type 0 is reserved")),
+        }
+    }
+
+    /// Appends the packet in wire form.
+    pub fn encode(&self, version: Version, into: &mut Vec<u8>) {
+        match self {
+            Self::Connect(packet) => packet.encode(into),
+            Self::ConnAck(packet) => packet.encode(version, into),
+            Self::Publish(packet) => packet.encode(version, into),
+            Self::PubAck(packet) => packet.encode(kind::PUBACK, version, into),
+            Self::PubRec(packet) => packet.encode(kind::PUBREC, version, into),
+            Self::PubRel(packet) => packet.encode(kind::PUBREL, version, into),
+            Self::PubComp(packet) => packet.encode(kind::PUBCOMP, version, into),
+            Self::Subscribe(packet) => packet.encode(version, into),
+            Self::SubAck(packet) => packet.encode(kind::SUBACK, version, into),
+            Self::Unsubscribe(packet) => packet.encode(version, into),
+            Self::UnsubAck(packet) => packet.encode(kind::UNSUBACK, version, into),
+            Self::PingReq => into.extend_from_slice(&[kind::PINGREQ << 4, 0]),
+            Self::PingResp => into.extend_from_slice(&[kind::PINGRESP << 4, 0]),
+            Self::Disconnect(packet) => packet.encode(version, into),
+            Self::Auth(packet) => packet.encode(into),
+        }
+    }
+
+    /// The standard's name of the packet.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "CONNECT",
+            Self::ConnAck(_) => "CONNACK",
+            Self::Publish(_) => "PUBLISH",
+            Self::PubAck(_) => "PUBACK",
+            Self::PubRec(_) => "PUBREC",
+            Self::PubRel(_) => "PUBREL",
+            Self::PubComp(_) => "PUBCOMP",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::SubAck(_) => "SUBACK",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::UnsubAck(_) => "UNSUBACK",
+            Self::PingReq => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect(_) => "DISCONNECT",
+            Self::Auth(_) => "AUTH",
+        }
+    }
+}
+
+/// Appends a packet whose body `write` appends: reserves the longest fixed header, then closes the gap.
+///
+/// For the packets of handshakes and subscriptions; PUBLISH and acknowledgements know their length beforehand.
+fn encode_with(first: u8, into: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = into.len();
+    into.extend_from_slice(&[first, 0, 0, 0, 0]);
+    write(into);
+    let remaining = into.len() - start - 5;
+    let mut header = Vec::with_capacity(5);
+    header.push(first);
+    wire::put_variable(&mut header, remaining);
+    into.splice(start..start + 5, header);
+}
