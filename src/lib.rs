@@ -1,6 +1,10 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
 pub mod adapters;
+pub mod broker;
 pub mod mapping;
+pub mod metrics;
 pub mod mqtt;
+pub mod net;
 pub mod settings;
+pub mod store;
