@@ -1,1 +1,6 @@
 //! Tests of the protocol as a whole.
+
+mod any_packet;
+mod malformed;
+mod round_trip;
+mod second_decoder;
