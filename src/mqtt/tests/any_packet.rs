@@ -4,6 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::reasons::{
+    AUTH_REASONS, CONNECT_REASONS, CONNECT_RETURNS, DISCONNECT_REASONS, PUBLISH_REASONS, RELEASE_REASONS,
+    SUBSCRIBE_REASONS, UNSUBSCRIBE_REASONS,
+};
 use crate::mqtt::packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, Publish, PublishProperties, RetainHandling, SubAck, Subscribe,
     SubscribeFilters, SubscriptionOptions, Unsubscribe, UnsubscribeFilters, Will, kind,
@@ -448,112 +452,3 @@ pub(super) fn with_area(kind: u8, area: &[u8], of_will: bool) -> (u8, Vec<u8>) {
     };
     (kind << 4 | flags, [before, &sized, after].concat())
 }
-
-const CONNECT_RETURNS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::UnsupportedProtocolVersion,
-    ReasonCode::ClientIdentifierNotValid,
-    ReasonCode::ServerUnavailable,
-    ReasonCode::BadUserNameOrPassword,
-    ReasonCode::NotAuthorized,
-];
-
-const CONNECT_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::MalformedPacket,
-    ReasonCode::ProtocolError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::UnsupportedProtocolVersion,
-    ReasonCode::ClientIdentifierNotValid,
-    ReasonCode::BadUserNameOrPassword,
-    ReasonCode::NotAuthorized,
-    ReasonCode::ServerUnavailable,
-    ReasonCode::ServerBusy,
-    ReasonCode::Banned,
-    ReasonCode::BadAuthenticationMethod,
-    ReasonCode::TopicNameInvalid,
-    ReasonCode::PacketTooLarge,
-    ReasonCode::QuotaExceeded,
-    ReasonCode::PayloadFormatInvalid,
-    ReasonCode::RetainNotSupported,
-    ReasonCode::QoSNotSupported,
-    ReasonCode::UseAnotherServer,
-    ReasonCode::ServerMoved,
-    ReasonCode::ConnectionRateExceeded,
-];
-
-const PUBLISH_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::NoMatchingSubscribers,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::NotAuthorized,
-    ReasonCode::TopicNameInvalid,
-    ReasonCode::PacketIdentifierInUse,
-    ReasonCode::QuotaExceeded,
-    ReasonCode::PayloadFormatInvalid,
-];
-
-const RELEASE_REASONS: &[ReasonCode] = &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
-
-/// The first four are those of 3.1.1.
-const SUBSCRIBE_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::GrantedQoS1,
-    ReasonCode::GrantedQoS2,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::NotAuthorized,
-    ReasonCode::TopicFilterInvalid,
-    ReasonCode::PacketIdentifierInUse,
-    ReasonCode::QuotaExceeded,
-    ReasonCode::SharedSubscriptionsNotSupported,
-    ReasonCode::SubscriptionIdentifiersNotSupported,
-    ReasonCode::WildcardSubscriptionsNotSupported,
-];
-
-const UNSUBSCRIBE_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::NoSubscriptionExisted,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::NotAuthorized,
-    ReasonCode::TopicFilterInvalid,
-    ReasonCode::PacketIdentifierInUse,
-];
-
-const DISCONNECT_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::DisconnectWithWill,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::MalformedPacket,
-    ReasonCode::ProtocolError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::NotAuthorized,
-    ReasonCode::ServerBusy,
-    ReasonCode::ServerShuttingDown,
-    ReasonCode::KeepAliveTimeout,
-    ReasonCode::SessionTakenOver,
-    ReasonCode::TopicFilterInvalid,
-    ReasonCode::TopicNameInvalid,
-    ReasonCode::ReceiveMaximumExceeded,
-    ReasonCode::TopicAliasInvalid,
-    ReasonCode::PacketTooLarge,
-    ReasonCode::MessageRateTooHigh,
-    ReasonCode::QuotaExceeded,
-    ReasonCode::AdministrativeAction,
-    ReasonCode::PayloadFormatInvalid,
-    ReasonCode::RetainNotSupported,
-    ReasonCode::QoSNotSupported,
-    ReasonCode::UseAnotherServer,
-    ReasonCode::ServerMoved,
-    ReasonCode::SharedSubscriptionsNotSupported,
-    ReasonCode::ConnectionRateExceeded,
-    ReasonCode::MaximumConnectTime,
-    ReasonCode::SubscriptionIdentifiersNotSupported,
-    ReasonCode::WildcardSubscriptionsNotSupported,
-];
-
-const AUTH_REASONS: &[ReasonCode] =
-    &[ReasonCode::Success, ReasonCode::ContinueAuthentication, ReasonCode::ReAuthenticate];

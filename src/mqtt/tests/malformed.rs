@@ -12,7 +12,10 @@ use crate::mqtt::reason::ReasonCode::{
 };
 
 /// What is wrong, version, first byte, body, reason.
-type Case = (&'static str, Version, u8, &'static [u8], ReasonCode);
+pub(super) type Case = (&'static str, Version, u8, &'static [u8], ReasonCode);
+
+/// All the tables.
+pub(super) const MALFORMED: &[&[Case]] = &[PUBLISH, CONNECT, CONNACK, ACKNOWLEDGEMENTS, SUBSCRIPTIONS, OTHERS];
 
 const PUBLISH: &[Case] = &[
     ("QoS 3", V5, 0x36, b"\0\x01t\0\x01\0", Malformed),
@@ -105,6 +108,7 @@ const CONNECT: &[Case] = &[
     ("bytes after the client identifier", V5, 0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\x01ax", Malformed),
     ("bytes after the client identifier", V3, 0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01a\0", Malformed),
     ("user name without its flag", V3, 0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01a\0\x01u", Malformed),
+    ("data without method", V5, 0x10, b"\0\x04MQTT\x05\x02\0\0\x03\x16\0\0\0\x01a", Protocol),
     ("no will topic", V3, 0x10, b"\0\x04MQTT\x04\x06\0\0\0\x01a", Malformed),
     ("no will payload", V3, 0x10, b"\0\x04MQTT\x04\x06\0\0\0\x01a\0\x01t", Malformed),
     ("no will properties", V5, 0x10, b"\0\x04MQTT\x05\x06\0\0\0\0\x01a", Malformed),
@@ -210,6 +214,7 @@ const OTHERS: &[Case] = &[
     ("flags of AUTH", V5, 0xF1, b"", Malformed),
     ("AUTH without properties", V5, 0xF0, b"\x18", Malformed),
     ("AUTH without method", V5, 0xF0, b"\x18\0", Protocol),
+    ("success without method", V5, 0xF0, b"\0\0", Protocol),
     ("AUTH with data alone", V5, 0xF0, b"\x18\x03\x16\0\0", Protocol),
     ("reason of another packet", V5, 0xF0, b"\x87\x03\x15\0\0", Protocol),
     ("trailing bytes of AUTH", V5, 0xF0, b"\x18\x03\x15\0\0\0", Malformed),
@@ -217,8 +222,8 @@ const OTHERS: &[Case] = &[
 
 #[test]
 fn a_wrong_packet_is_answered_by_the_reason_that_the_standard_gives() {
-    for table in [PUBLISH, CONNECT, CONNACK, ACKNOWLEDGEMENTS, SUBSCRIPTIONS, OTHERS] {
-        for &(what, version, first, body, expected) in table {
+    for table in MALFORMED {
+        for &(what, version, first, body, expected) in *table {
             let answer = Packet::decode(Frame { first, body }, version).map_err(|error| error.reason);
             assert_eq!(answer, Err(expected), "{what}: {version:?} 0x{first:02X} {body:02X?}");
         }

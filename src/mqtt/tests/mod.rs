@@ -2,5 +2,7 @@
 
 mod any_packet;
 mod malformed;
+mod reasons;
 mod round_trip;
 mod second_decoder;
+mod second_fields;

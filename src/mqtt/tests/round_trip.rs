@@ -6,7 +6,7 @@
 
 use proptest::prelude::*;
 
-use super::any_packet::{any_area, apply, damage, values, with_area};
+use super::any_packet::{Damage, Values, any_area, apply, damage, values, with_area};
 use crate::mqtt::codec::{Frame, Framing, Version, split_frame};
 use crate::mqtt::packet::{Packet, Publish, PublishHeader, PublishProperties, kind};
 use crate::mqtt::properties::Forwardable;
@@ -15,7 +15,7 @@ use crate::mqtt::{PacketId, QoS, ReasonCode, wire};
 const NO_LIMIT: usize = usize::MAX;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_encoded_is_decoded_again(values in values()) {
@@ -146,12 +146,7 @@ fn a_string_that_is_too_long_is_cut_at_the_end_of_a_character() {
 }
 
 /// Damaged packets of both versions, and packets of 5.0 with any properties.
-pub(super) fn candidates(
-    values: &super::any_packet::Values,
-    changes: &[super::any_packet::Damage],
-    area: &[u8],
-    of_will: bool,
-) -> Vec<(u8, Vec<u8>)> {
+pub(super) fn candidates(values: &Values, changes: &[Damage], area: &[u8], of_will: bool) -> Vec<(u8, Vec<u8>)> {
     let mut candidates = Vec::new();
     for version in [Version::V3, Version::V5] {
         for packet in values.packets(version) {
