@@ -1,1 +1,8 @@
 //! Tests of the protocol as a whole.
+
+mod any_packet;
+mod malformed;
+mod reasons;
+mod round_trip;
+mod second_decoder;
+mod second_fields;
