@@ -1,8 +1,11 @@
 //! The reading half of a connection: framing, which packet may come when, inbound topic aliases.
 
-use crate::mqtt::codec::{CodecError, Framing, split_frame};
-use crate::mqtt::packet::Publish;
+use crate::mqtt::codec::{CodecError, Frame, Framing, split_frame};
+use crate::mqtt::packet::{Publish, kind};
 use crate::mqtt::{Packet, ReasonCode, Side, Version};
+
+/// First byte of a CONNACK.
+const CONNACK: u8 = kind::CONNACK << 4;
 
 /// The reading half of a connection.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Receiver {
             Framing::Complete(frame, length) => (frame, length),
             Framing::Incomplete { needed } => return Ok(Received::Incomplete { needed }),
         };
-        let mut packet = Packet::decode(frame, self.version)?;
+        let mut packet = Packet::decode(frame, self.version_of(&frame))?;
         match &mut packet {
             // The one that comes by the million first.
             Packet::Publish(publish) if self.stage == Stage::Open => {
@@ -74,6 +77,14 @@ impl Receiver {
             other => self.admit(other)?,
         }
         Ok(Received::Packet(packet, length))
+    }
+
+    /// A server without 5.0 refuses it by a CONNACK of 3.1.1, which has two bytes; one of 5.0 has three or more.
+    fn version_of(&self, frame: &Frame<'_>) -> Version {
+        match (self.stage, frame) {
+            (Stage::Handshake, Frame { first: CONNACK, body: [_, 1..=u8::MAX] }) => Version::V3,
+            _ => self.version,
+        }
     }
 
     /// Whether `packet` may come now.

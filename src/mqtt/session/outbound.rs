@@ -260,7 +260,9 @@ impl<T> Outbound<T> {
         if first.packet_id == packet_id {
             return (self.sent > 0).then_some(0);
         }
-        if self.displaced > 0 {
+        // Once the sequences in flight span all identifiers, a later one may bear a lower identifier.
+        let spans_all = self.inflight.back().is_some_and(|last| last.sequence - first.sequence >= PACKET_IDS);
+        if self.displaced > 0 || spans_all {
             return self.inflight.iter().take(self.sent).position(|entry| entry.packet_id == packet_id);
         }
         let distance = (u64::from(packet_id.get()) + PACKET_IDS - u64::from(first.packet_id.get())) % PACKET_IDS;
@@ -333,6 +335,15 @@ mod tests {
         assert_eq!(outbound.handle_puback(wrapped).unwrap().sequence, 65_534);
         assert_eq!(outbound.handle_puback(first).unwrap().sequence, 0);
         assert_eq!(outbound.handle_puback(next).unwrap().sequence, 65_535);
+    }
+
+    #[test]
+    fn an_identifier_beyond_a_message_that_is_stuck_is_found() {
+        let mut outbound = session(100);
+        for sequence in [0, 10, 20, PACKET_IDS + 1] {
+            outbound.admit(sequence, QoS::AtLeastOnce, sequence);
+        }
+        assert_eq!(outbound.handle_puback(id(2)).map(|settled| settled.sequence), Some(PACKET_IDS + 1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod any_packet;
 mod malformed;
+mod pair;
 mod reasons;
 mod round_trip;
 mod second_decoder;
