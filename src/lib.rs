@@ -1,4 +1,5 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
+pub mod config;
 pub mod mqtt;
 pub mod settings;
