@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod broker;
+pub mod config;
 pub mod mapping;
 pub mod metrics;
 pub mod mqtt;
