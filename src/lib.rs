@@ -1,7 +1,9 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
 pub mod adapters;
+pub mod bridge;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod mapping;
 pub mod metrics;

@@ -55,7 +55,7 @@ struct State {
 
 impl State {
     fn is_removed(&self, node: &Node) -> bool {
-        self.removed.borrow().contains(&node.id)
+        node.content == Content::Mistaken || self.removed.borrow().contains(&node.id)
     }
 
     fn report(&self, mistake: Mistake) {
@@ -146,7 +146,7 @@ impl<'a> NodeDeserializer<'a> {
     fn scalar(self) -> Option<&'a Scalar> {
         match &self.node.content {
             Content::Scalar(scalar) => Some(scalar),
-            Content::Sequence(_) | Content::Mapping(_) => None,
+            Content::Sequence(_) | Content::Mapping(_) | Content::Mistaken => None,
         }
     }
 
@@ -211,6 +211,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
             Content::Scalar(scalar) => scalar,
             Content::Sequence(items) => return self.sequence(items, visitor),
             Content::Mapping(_) => return self.place(visitor.visit_map(self.map_access(None))),
+            Content::Mistaken => return self.place(visitor.visit_unit()),
         };
         self.place(match scalar.value() {
             Value::Null => visitor.visit_unit(),
@@ -533,7 +534,7 @@ mod tests {
 
     fn plant(text: &str) -> (Option<Plant>, Vec<String>) {
         let mut mistakes = Vec::new();
-        let node = nodes::parse(text, 0, &mut 0, &mut mistakes).unwrap();
+        let node = nodes::parse(text, 0, &mut 0, &mut mistakes).root.unwrap();
         let plant = read(&node, &mut mistakes);
         mistakes.sort_by_key(|mistake| mistake.place.start);
         let shown = mistakes

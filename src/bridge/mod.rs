@@ -1,0 +1,6 @@
+//! Bridges to other brokers.
+
+pub mod plan;
+pub mod settings;
+
+pub use plan::Plan;
