@@ -166,12 +166,12 @@ fn is_gone(process: &str) -> bool {
 /// The next bytes of a line; a line knows no deadline, so another thread waits for them.
 fn next_bytes(line: &File, count: usize) -> Vec<u8> {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let mut line = line.try_clone().unwrap();
+    let mut line = line.try_clone().expect("a file has a second handle");
     std::thread::spawn(move || {
         let mut bytes = vec![0; count];
         let _ = sender.send(line.read_exact(&mut bytes).map(|()| bytes));
     });
-    receiver.recv_timeout(PATIENCE).expect("the line brings bytes").unwrap()
+    receiver.recv_timeout(PATIENCE).expect("bytes come in time").expect("the line can be read")
 }
 
 /// An RTU frame: the bytes and their CRC-16, low byte first (Modbus over serial line, 6.2.2).

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Keeps the process groups that it is told and kills those that are left when its input ends.
@@ -28,9 +28,9 @@ pub fn drop(group: u32) {
 }
 
 fn tell(verb: &str, group: u32) {
-    static REAPER: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
+    static REAPER: OnceLock<Mutex<Child>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
-        let mut child = Command::new("/bin/sh")
+        let child = Command::new("/bin/sh")
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -39,8 +39,10 @@ fn tell(verb: &str, group: u32) {
             .process_group(0)
             .spawn()
             .expect("/bin/sh can be run");
-        Mutex::new(child.stdin.take().expect("standard input is piped"))
+        Mutex::new(child)
     });
+    let mut reaper = reaper.lock().unwrap_or_else(PoisonError::into_inner);
+    let input = reaper.stdin.as_mut().expect("standard input is piped and stays open");
     // Without its reaper a test works as well.
-    let _ = writeln!(reaper.lock().unwrap_or_else(PoisonError::into_inner), "{verb} {group}");
+    let _ = writeln!(input, "{verb} {group}");
 }
