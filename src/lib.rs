@@ -1,4 +1,11 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
+pub mod adapters;
+pub mod broker;
+pub mod config;
+pub mod mapping;
+pub mod metrics;
 pub mod mqtt;
+pub mod net;
 pub mod settings;
+pub mod store;

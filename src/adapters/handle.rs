@@ -1,0 +1,170 @@
+//! The one handle by which an adapter sees the gateway.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::command::{Command, CommandGate, CommandTopic};
+use crate::mqtt::{Message, MessageBuilder, QoS, TopicName};
+
+/// Where messages of adapters go: the gateway supplies the broker, tests a recorder.
+pub trait Publish: Send + Sync + 'static {
+    /// Publishes all of `messages`, in their order. It never waits: bounds are those of the queues behind.
+    fn publish(&self, messages: &[Message]);
+}
+
+/// Whether a device answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It answered.
+    Online,
+    /// It does not; the reason, as a lowercase fragment such as `timeout after 500 ms`.
+    Offline(String),
+}
+
+/// What an adapter may do: publish, take commands, report health, learn when to stop.
+///
+/// Statuses are retained on `{gateway}/{device}/status`, reasons on `{gateway}/{device}/error`.
+pub struct AdapterHandle {
+    gateway: Arc<str>,
+    publish: Arc<dyn Publish>,
+    commands: mpsc::Receiver<Message>,
+    gate: CommandGate,
+    cancelled: CancellationToken,
+    health: Arc<Mutex<HashMap<String, Health>>>,
+}
+
+impl fmt::Debug for AdapterHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdapterHandle").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+impl AdapterHandle {
+    /// A handle for an adapter that takes commands on `topics`; the messages on them arrive by `commands`,
+    /// a bounded queue whose sender drops what does not fit.
+    pub fn new(
+        gateway: Arc<str>,
+        publish: Arc<dyn Publish>,
+        topics: Vec<CommandTopic>,
+        commands: mpsc::Receiver<Message>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self { gateway, publish, commands, gate: CommandGate::new(topics), cancelled, health: Arc::default() }
+    }
+
+    /// Name of the gateway, the first level of its topics.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// Publishes a read batch.
+    pub fn publish(&self, messages: &[Message]) {
+        if !messages.is_empty() {
+            self.publish.publish(messages);
+        }
+    }
+
+    /// The next command that may be executed. Retained, repeated and malformed ones have been refused already,
+    /// and what is no longer in time is [`Command::is_late`].
+    ///
+    /// Cancel-safe. It waits for ever where no commands are taken.
+    pub async fn next_command(&mut self) -> Command {
+        loop {
+            let Some(message) = self.commands.recv().await else {
+                return std::future::pending().await;
+            };
+            if let Some(command) = self.gate.admit(&message, &self.publish) {
+                return command;
+            }
+        }
+    }
+
+    /// Reports whether `device` answers; what did not change is not published again.
+    pub fn report(&self, device: &str, health: &Health) {
+        let previous =
+            self.health.lock().unwrap_or_else(PoisonError::into_inner).insert(device.to_owned(), health.clone());
+        if previous.as_ref() == Some(health) {
+            return;
+        }
+        match health {
+            Health::Online => tracing::info!(device, "device online"),
+            Health::Offline(error) if matches!(previous, Some(Health::Offline(_))) => {
+                tracing::debug!(device, error, "device offline");
+            }
+            Health::Offline(error) => tracing::warn!(device, error, "device offline"),
+        }
+        self.publish(&status_messages(&self.gateway, device, health));
+    }
+
+    /// Completes when the adapter is to stop.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// The token behind [`AdapterHandle::cancelled`].
+    pub fn cancellation(&self) -> CancellationToken {
+        self.cancelled.clone()
+    }
+}
+
+/// The retained messages that tell the world whether `device` answers.
+pub fn status_messages(gateway: &str, device: &str, health: &Health) -> Vec<Message> {
+    let (status, error) = match health {
+        Health::Online => ("online", ""),
+        Health::Offline(error) => ("offline", error.as_str()),
+    };
+    let message = |suffix: &str, payload: &str| {
+        let topic = TopicName::new(&format!("{gateway}/{device}/{suffix}")).ok()?;
+        Some(MessageBuilder::new(&topic, payload.as_bytes()).qos(QoS::AtLeastOnce).retain(true).build())
+    };
+    // An empty retained payload clears the error of a device that answers again.
+    [message("error", error), message("status", status)].into_iter().flatten().collect()
+}
+
+/// Milliseconds since the Unix epoch, for the time of a reading.
+pub fn unix_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// A [`Publish`] that remembers what was published, for tests of adapters.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    messages: Mutex<Vec<Message>>,
+    arrived: tokio::sync::Notify,
+}
+
+impl Publish for Recorder {
+    fn publish(&self, messages: &[Message]) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(messages);
+        self.arrived.notify_waiters();
+    }
+}
+
+impl Recorder {
+    /// Topics and payloads so far, payloads as text.
+    pub fn published(&self) -> Vec<(String, String)> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.iter().map(|m| (m.topic().to_owned(), String::from_utf8_lossy(m.payload()).into_owned())).collect()
+    }
+
+    /// The messages so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `found` says so of what has been published.
+    pub async fn until(&self, mut found: impl FnMut(&[(String, String)]) -> bool) {
+        loop {
+            let arrived = self.arrived.notified();
+            if found(&self.published()) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+}

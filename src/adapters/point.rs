@@ -1,0 +1,151 @@
+//! What every adapter's points share: topic, payload, unit, when to report. Here "the innermost wins" is resolved.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
+use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
+use crate::settings::{Duration, Located};
+
+/// What may be said of messages at the gateway, a bus, a device or a point; the innermost wins.
+///
+/// Settings of buses, devices and points have these keys among their own, and build a value of this type.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Publishing {
+    /// Topic template, default `{gateway}/{device}/{point}`.
+    pub topic: Option<Located<String>>,
+    /// QoS 0 to 2, default 1.
+    pub qos: Option<QoS>,
+    /// Whether the broker keeps the newest value, default true.
+    pub retain: Option<bool>,
+    /// Shape of the payload, default plain.
+    pub payload: Option<PayloadFormat>,
+}
+
+impl Publishing {
+    /// What `inner` says, else what this says.
+    pub fn overridden_by(&self, inner: &Self) -> Self {
+        Self {
+            topic: inner.topic.clone().or_else(|| self.topic.clone()),
+            qos: inner.qos.or(self.qos),
+            retain: inner.retain.or(self.retain),
+            payload: inner.payload.or(self.payload),
+        }
+    }
+}
+
+/// What may be said of a point's value, whatever adapter reads it. Point settings have these keys among their own.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+pub struct Reporting {
+    /// Physical unit.
+    pub unit: Option<String>,
+    /// Publish only when the value differs.
+    pub on_change: bool,
+    /// Publish only when the value is farther than this from the last one.
+    pub deadband: Option<f64>,
+    /// With `on_change` and `deadband`: publish at least this often, default 15m.
+    pub max_silence: Option<Duration>,
+    /// Digits behind the decimal point.
+    pub round: Option<u8>,
+}
+
+impl Reporting {
+    fn report(&self) -> Report {
+        let max_silence_ms = self.max_silence.map_or(900_000, |silence| silence.0.as_millis() as u64);
+        match self.deadband {
+            Some(deadband) => Report::Deadband { deadband, max_silence_ms },
+            None if self.on_change => Report::OnChange { max_silence_ms },
+            None => Report::Always,
+        }
+    }
+}
+
+/// One point, ready to turn values into messages.
+#[derive(Debug, Clone)]
+pub struct Point {
+    topic: TopicName,
+    device: Arc<str>,
+    name: Arc<str>,
+    unit: Option<Arc<str>>,
+    format: PayloadFormat,
+    qos: QoS,
+    retain: bool,
+    round: Option<u8>,
+    filter: ReportFilter,
+}
+
+impl Point {
+    /// A point that publishes on `topic`.
+    pub fn new(topic: TopicName, device: Arc<str>, name: &str, publishing: &Publishing, reporting: &Reporting) -> Self {
+        Self {
+            topic,
+            device,
+            name: name.into(),
+            unit: reporting.unit.as_deref().map(Arc::from),
+            format: publishing.payload.unwrap_or_default(),
+            qos: publishing.qos.unwrap_or(QoS::AtLeastOnce),
+            retain: publishing.retain.unwrap_or(true),
+            round: reporting.round,
+            filter: ReportFilter::new(reporting.report()),
+        }
+    }
+
+    /// Name of the point.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The topic that it publishes on.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Shape of the payload.
+    pub fn format(&self) -> PayloadFormat {
+        self.format
+    }
+
+    /// Rounds where the point says so.
+    pub fn round(&self, value: Value) -> Value {
+        match (self.round, value.as_f64()) {
+            (Some(digits), Some(number)) if !matches!(value, Value::Bool(_)) => {
+                let factor = 10f64.powi(i32::from(digits));
+                Value::Double((number * factor).round() / factor)
+            }
+            _ => value,
+        }
+    }
+
+    /// The message for a value sampled at `time_ms` (Unix epoch), or `None` where nothing is to be published:
+    /// it did not change, it is no finite number, or the device has none (`value` is `None`) in a plain payload.
+    /// `now_ms` is on a clock that never goes back.
+    pub fn message(&mut self, value: Option<Value>, time_ms: i64, now_ms: u64) -> Option<Message> {
+        let value = value.filter(|value| !value.is_unusable()).map(|value| self.round(value));
+        if let Some(value) = &value
+            && !self.filter.accept(value, now_ms)
+        {
+            return None;
+        }
+        let reading = Reading {
+            time_ms,
+            unit: self.unit.clone(),
+            quality: if value.is_some() { Quality::Good } else { Quality::Bad },
+            device: Arc::clone(&self.device),
+            point: Some(Arc::clone(&self.name)),
+        };
+        let payload = payload::encode(self.format, self.topic.as_str(), value.as_ref(), &reading)?;
+        Some(
+            MessageBuilder::new(&self.topic, &payload)
+                .qos(self.qos)
+                .retain(self.retain)
+                .reading(Arc::new(reading))
+                .build(),
+        )
+    }
+
+    /// Forgets what was published last, so that the next value goes out.
+    pub fn reset(&mut self) {
+        self.filter.reset();
+    }
+}
