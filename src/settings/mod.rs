@@ -4,12 +4,18 @@
 //! (`TryFrom`); rules about several values are checked afterwards and reported as [`Mistake`]s.
 
 mod located;
+mod one_or_many;
+mod publishing;
 mod quantity;
 mod secret;
+mod template;
 
-pub use located::{Located, Mistake, NotYet, Place};
+pub use located::{LOCATED, Located, Mistake, NOT_AVAILABLE_YET, NotYet, Place};
+pub use one_or_many::{ONE_OR_MANY, OneOrMany};
+pub use publishing::{Payload, Qos};
 pub use quantity::{Duration, Rate, Size};
 pub use secret::Secret;
+pub use template::{Template, TemplateError};
 
 /// Entries by name, in the order of the file.
 pub type Named<T> = indexmap::IndexMap<Located<String>, Located<T>>;
