@@ -22,7 +22,7 @@ test: peers ## every test, after installing the test peers that are missing
 check: ## formatting, lints, documentation, and dependencies where cargo-deny is installed
 	cargo fmt --check
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
 	@if command -v cargo-deny >/dev/null 2>&1; then \
 	  cargo deny check bans licenses sources; \
 	else \

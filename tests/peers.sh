@@ -90,7 +90,7 @@ unpack_debian() {
 # The unpacked folders that hold shared libraries, as the wrappers name them.
 library_path() {
   find "$peers/debian/lib" "$peers/debian/usr/lib" \( -name '*.so' -o -name '*.so.*' \) ! -path '*/python3*' -printf '%h\n' 2>/dev/null |
-    sort -u | sed "s|^$peers|\$peers|" | paste -sd:
+    sort -u | sed "s|^$peers|\$peers|" | paste -sd: || true
 }
 
 # write_wrapper NAME PROGRAM: .peers/bin/NAME runs .peers/PROGRAM with the unpacked libraries. The wrapper
@@ -167,7 +167,7 @@ install_python() {
     rm -rf "$peers/venv"
     missing="Python's pip"
     unpack_debian python3-pip-whl
-    wheel=$(find "$peers/debian/usr/share/python-wheels" /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null | head -n 1)
+    wheel=$(find "$peers/debian/usr/share/python-wheels" /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null | head -n 1 || true)
     [ -n "$wheel" ] || fail "no pip: install python3-venv, then try again (see $log)"
     "$python" -m venv --without-pip "$peers/venv" >>"$log" 2>&1 || fail "cannot make a virtual environment: see $log"
     "$peers/venv/bin/python" "$wheel/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}" >>"$log" 2>&1 ||

@@ -45,7 +45,7 @@ impl SourceFile {
     pub fn paths(&self, scope: Scope) -> Vec<UsedPath> {
         let mut tokens = tokens(&without_comments_and_literals(&self.text));
         if scope == Scope::WithoutTests {
-            tokens = without_tests(tokens);
+            tokens = without_tests(&tokens);
         }
         read_paths(&tokens, &self.module_path())
     }
@@ -199,14 +199,14 @@ fn tokens(text: &str) -> Vec<Token> {
 }
 
 /// The tokens less each item that follows `#[cfg(test)]`.
-fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
+fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
     let mut kept = Vec::with_capacity(tokens.len());
     let mut position = 0;
     while position < tokens.len() {
         let window = &tokens[position..tokens.len().min(position + attribute.len())];
         if window.iter().map(|token| token.text.as_str()).eq(attribute) {
-            position = item_end(&tokens, position + attribute.len());
+            position = item_end(tokens, position + attribute.len());
         } else {
             kept.push(tokens[position].clone());
             position += 1;
