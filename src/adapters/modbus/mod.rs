@@ -2,3 +2,5 @@
 
 pub mod frame;
 pub mod plan;
+pub mod settings;
+pub mod words;

@@ -47,10 +47,10 @@ impl Read {
     }
 }
 
-/// The fewest requests, by ascending address, that read every extent once within `bounds`; an extent that is longer
-/// than `max_count` has a request of its own.
-pub fn plan_reads(extents: &[Extent], bounds: Bounds) -> Vec<Read> {
-    merge(extents, (0..extents.len()).collect(), |range, next| {
+/// The fewest requests, by ascending address, that read every one of `points` (indexes into `extents`) once within
+/// `bounds`; an extent that is longer than `max_count` has a request of its own.
+pub fn plan_reads(extents: &[Extent], points: Vec<usize>, bounds: Bounds) -> Vec<Read> {
+    merge(extents, points, |range, next| {
         let gap = u32::from(next.start).saturating_sub(range.end());
         let end = range.end().max(next.end());
         gap <= u32::from(bounds.max_gap) && end - u32::from(range.start) <= u32::from(bounds.max_count)
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn gaps_are_filled_up_to_max_gap_and_requests_up_to_max_count() {
-        let planned = |list: &[(u16, u16)]| ranges(&plan_reads(&extents(list), REGISTERS));
+        let planned = |list: &[(u16, u16)]| ranges(&plan_reads(&extents(list), (0..list.len()).collect(), REGISTERS));
         assert_eq!(planned(&[(6, 2), (0, 2), (0x34, 2)]), [(0, 8), (0x34, 2)]);
         assert_eq!(planned(&[(0, 2), (18, 1)]), [(0, 19)], "a gap of 16");
         assert_eq!(planned(&[(0, 2), (19, 1)]), [(0, 2), (19, 1)], "a gap of 17");
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_failed_read_is_split_at_its_gaps_and_then_into_its_points() {
         let extents = extents(&[(0, 2), (2, 2), (10, 1), (10, 1)]);
-        let merged = plan_reads(&extents, REGISTERS).remove(0);
+        let merged = plan_reads(&extents, vec![0, 1, 2, 3], REGISTERS).remove(0);
         assert_eq!(merged.range, Extent { start: 0, count: 11 });
         let parts = split(&merged, &extents);
         assert_eq!(ranges(&parts), [(0, 4), (10, 1)]);
@@ -148,7 +148,7 @@ mod tests {
         fn every_point_is_read_once_and_no_request_is_too_long(
             extents in arbitrary_extents(), max_gap in 0..40u16, max_count in 125..=2000u16,
         ) {
-            let reads = plan_reads(&extents, Bounds { max_gap, max_count });
+            let reads = plan_reads(&extents, (0..extents.len()).collect(), Bounds { max_gap, max_count });
             assert_covers(&reads, &extents, (0..extents.len()).collect());
             prop_assert!(reads.iter().all(|read| read.range.count <= max_count));
             let gaps_are_short = reads.iter().all(|read| {
@@ -164,7 +164,7 @@ mod tests {
 
         #[test]
         fn splitting_ends_and_loses_no_point(extents in arbitrary_extents()) {
-            for read in plan_reads(&extents, REGISTERS) {
+            for read in plan_reads(&extents, (0..extents.len()).collect(), REGISTERS) {
                 let mut open = vec![read.clone()];
                 for _ in 0..2 {
                     let mut next = Vec::new();
