@@ -3,4 +3,5 @@
 pub mod frame;
 pub mod plan;
 pub mod settings;
+pub mod wire;
 pub mod words;
