@@ -19,6 +19,12 @@ impl Extent {
     pub const fn contains(self, inner: Self) -> bool {
         self.start <= inner.start && inner.end() <= self.end()
     }
+
+    /// The part of `answer`, which was read from `start` on, that lies in it; `None` where the answer does not reach.
+    pub fn within<T>(self, start: u16, answer: &[T]) -> Option<&[T]> {
+        let from = usize::from(self.start.checked_sub(start)?);
+        answer.get(from..from + usize::from(self.count))
+    }
 }
 
 /// What one request may be.
@@ -37,14 +43,6 @@ pub struct Read {
     pub range: Extent,
     /// The points' indexes, by address.
     pub points: Vec<usize>,
-}
-
-impl Read {
-    /// The part of `answer` that belongs to `extent`; `None` where the answer is too short.
-    pub fn slice<'a, T>(&self, extent: Extent, answer: &'a [T]) -> Option<&'a [T]> {
-        let from = usize::from(extent.start.checked_sub(self.range.start)?);
-        answer.get(from..from + usize::from(extent.count))
-    }
 }
 
 /// The fewest requests, by ascending address, that read every one of `points` (indexes into `extents`) once within

@@ -540,11 +540,12 @@ mod tests {
     #[tokio::test]
     async fn a_late_answer_on_a_line_is_not_taken_for_the_next_one() {
         let (mut wire, mut master, _slave) = rtu_wire();
+        wire.timeout = TIMEOUT * 3;
         let server = tokio::spawn(async move {
             let mut request = [0; 8];
             master.read_exact(&mut request).await.unwrap();
             // The answer comes when its request was given up, and before another of the same length is sent.
-            tokio::time::sleep(TIMEOUT + TIMEOUT / 2).await;
+            tokio::time::sleep(TIMEOUT * 4).await;
             master.write_all(&rtu(1, &answer(1))).await.unwrap();
             master.read_exact(&mut request).await.unwrap();
             assert_eq!(request[3], 1, "the second request");
