@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod handle;
+pub mod modbus;
 pub mod point;
 
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! From what a device says to what is published: pure, without sockets, clock or runtime.
 
 pub mod payload;
+pub mod register;
 pub mod report;
 pub mod value;
 
