@@ -14,6 +14,9 @@ pub enum ValueType {
     Text,
     /// True or false.
     Bool,
+    /// What [`read`] makes of text: the default where a device prints its values.
+    #[serde(skip)]
+    Printed,
 }
 
 /// The value that `text` is where nobody says which: a number where it is written as JSON writes numbers, else text.
@@ -31,6 +34,8 @@ pub fn convert(value: Value, kind: ValueType) -> Option<Value> {
     match (kind, value) {
         (_, Value::Json(_)) => None,
         (ValueType::Text, value) => Some(Value::Text(value.to_string())),
+        (ValueType::Printed, Value::Text(text)) => Some(read(&text)),
+        (ValueType::Printed, value) => Some(value),
         (ValueType::Number, Value::Bool(value)) => Some(Value::Integer(i64::from(value))),
         (ValueType::Number, Value::Text(text)) => read_number(&text),
         (ValueType::Number, value) => Some(value),
