@@ -9,7 +9,7 @@ use super::sources::{Source, Sources};
 use crate::settings::{Mistake, Place};
 
 /// The largest file, in bytes.
-pub const MAX_FILE: usize = 4 * 1024 * 1024;
+const MAX_FILE: usize = 4 * 1024 * 1024;
 
 /// The most files in one folder.
 const MAX_FILES: usize = 1_000;
@@ -49,7 +49,7 @@ pub enum LoadError {
         /// The line with the first wrong byte.
         line: usize,
     },
-    /// Above [`MAX_FILE`].
+    /// Above 4 MB.
     #[error("{} is larger than {} MB", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
         /// The file.

@@ -5,6 +5,7 @@
 //!                                     every mistake on the way -> diagnostic
 //! ```
 
+mod access;
 pub mod deserializer;
 pub mod diagnostic;
 mod error;

@@ -259,6 +259,14 @@ bridges:
 }
 
 #[test]
+fn a_configuration_prints_without_its_secrets() {
+    let text = "bridges: { a: { url: mqtt://a, username: u, password: \"${PASSWORD}\" } }\n";
+    let configuration = read_files(&[("edgeway.yaml", text)]).1.unwrap();
+    assert_eq!(configuration.resolved.bridges[0].password.as_ref().unwrap().reveal(), "hunter2-from-outside");
+    assert!(!format!("{configuration:?}").contains("hunter2"));
+}
+
+#[test]
 fn a_secret_on_the_line_of_a_syntax_error_is_not_shown() {
     let shown = mistakes("bridges:\n  a: { url: mqtt://a, password: \"hunter2\n");
     assert!(!shown.contains("hunter2") && shown.contains("edgeway.yaml:2:"), "{shown}");
