@@ -75,9 +75,8 @@ impl Bridge {
             Preferred::V311 => Version::V3,
         };
         let mut first = true;
-        let mut servers = self.plan.servers.iter().cycle();
         let mut tried = 0;
-        while let Some(server) = servers.next() {
+        for server in self.plan.servers.iter().cycle() {
             let attempt = self.connect(server, version, tls.as_ref(), first);
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,

@@ -129,12 +129,12 @@ pub struct Attachment {
 /// An acknowledgement that came in.
 #[derive(Debug, Clone, Copy)]
 pub enum Acknowledgement {
-    /// PUBACK.
-    PubAck(PacketId),
-    /// PUBREC with its reason.
-    PubRec(PacketId, ReasonCode),
-    /// PUBCOMP.
-    PubComp(PacketId),
+    /// PUBACK: QoS 1 is over.
+    Received(PacketId),
+    /// PUBREC, with its reason: PUBREL is due.
+    Recorded(PacketId, ReasonCode),
+    /// PUBCOMP: QoS 2 is over.
+    Completed(PacketId),
 }
 
 /// What the link's task has to do.
@@ -480,9 +480,10 @@ impl SessionSlot {
         let version = wire.sender.version();
         for acknowledgement in acknowledgements {
             let settled = match *acknowledgement {
-                Acknowledgement::PubAck(packet_id) => outgoing.session.handle_puback(packet_id),
-                Acknowledgement::PubComp(packet_id) => outgoing.session.handle_pubcomp(packet_id),
-                Acknowledgement::PubRec(packet_id, reason) => match outgoing.session.handle_pubrec(packet_id, reason) {
+                Acknowledgement::Received(packet_id) => outgoing.session.handle_puback(packet_id),
+                Acknowledgement::Completed(packet_id) => outgoing.session.handle_pubcomp(packet_id),
+                Acknowledgement::Recorded(packet_id, reason) => match outgoing.session.handle_pubrec(packet_id, reason)
+                {
                     Released::Release { sequence } => {
                         if outgoing.durable {
                             let delivered = Delivered { queue: self.queue_id, sequence };

@@ -97,15 +97,15 @@ impl Exchange {
         }
     }
 
-    pub(super) fn handle(&mut self, packet: Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
+    pub(super) fn handle(&mut self, packet: &Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
         match packet {
-            Packet::Publish(publish) => return self.handle_publish(&publish, reading),
-            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::PubAck(ack.packet_id)),
-            Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::PubRec(ack.packet_id, ack.reason)),
-            Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::PubComp(ack.packet_id)),
+            Packet::Publish(publish) => return self.handle_publish(publish, reading),
+            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::Received(ack.packet_id)),
+            Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::Recorded(ack.packet_id, ack.reason)),
+            Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::Completed(ack.packet_id)),
             Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, reading),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, reading),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, reading),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, reading),
             Packet::PingReq => Packet::PingResp.encode(self.version, &mut reading.replies),
             Packet::PingResp | Packet::UnsubAck(_) => {}
             Packet::SubAck(suback) => {
@@ -113,7 +113,7 @@ impl Exchange {
                     tracing::error!(client = %self.slot.client_id(), %reason, "the server refused a subscription");
                 }
             }
-            Packet::Disconnect(disconnect) => return self.handle_disconnect(&disconnect),
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect),
             Packet::Auth(_) => {
                 return Err(CodecError::protocol("AUTH without an authentication method [MQTT-4.12.0-6]"));
             }

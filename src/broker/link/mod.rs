@@ -241,7 +241,7 @@ impl Link {
                 Ok(Received::Packet(packet, length)) => {
                     at += length;
                     reading.packets = true;
-                    if let Err(error) = self.exchange.handle(packet, &mut reading) {
+                    if let Err(error) = self.exchange.handle(&packet, &mut reading) {
                         break Err(End::Protocol(error));
                     }
                     if self.exchange.disconnect.is_some() {

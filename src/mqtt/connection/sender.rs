@@ -20,7 +20,7 @@ pub struct Sender {
     version: Version,
     max_packet_bytes: usize,
     alias_maximum: u16,
-    aliases: Option<Box<HashMap<Box<str>, u16, foldhash::fast::RandomState>>>,
+    aliases: HashMap<Box<str>, u16, foldhash::fast::RandomState>,
 }
 
 impl Sender {
@@ -31,7 +31,7 @@ impl Sender {
             version,
             max_packet_bytes: max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             alias_maximum: alias_maximum.min(MAX_ALIASES),
-            aliases: None,
+            aliases: HashMap::default(),
         }
     }
 
@@ -75,7 +75,7 @@ impl Sender {
         if header.topic.len() <= 3 {
             return;
         }
-        let aliases = self.aliases.get_or_insert_with(Box::default);
+        let aliases = &mut self.aliases;
         if let Some(&alias) = aliases.get(header.topic) {
             header.topic = "";
             header.topic_alias = Some(alias);
