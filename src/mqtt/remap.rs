@@ -72,16 +72,15 @@ impl Remap {
         let mut captured = captures(self.from.as_str(), name);
         for (index, level) in to.as_str().split('/').enumerate() {
             match level {
-                "+" | "#" => match captured.next() {
-                    Some(Some(part)) => {
+                // A `#` that matched the level above it has nothing to carry over, and no `/` before it.
+                "+" | "#" => {
+                    if let Some(Some(part)) = captured.next() {
                         if index > 0 {
                             into.push('/');
                         }
                         into.push_str(part);
                     }
-                    // `#` matched the level above it: nothing to carry over, and no `/` before it.
-                    Some(None) | None => {}
-                },
+                }
                 literal => {
                     if index > 0 {
                         into.push('/');

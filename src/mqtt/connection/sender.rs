@@ -20,6 +20,7 @@ pub struct Sender {
     version: Version,
     max_packet_bytes: usize,
     alias_maximum: u16,
+    #[expect(clippy::box_collection, reason = "most connections have none, and a broker has many connections")]
     aliases: Option<Box<HashMap<Box<str>, u16, foldhash::fast::RandomState>>>,
 }
 
