@@ -5,7 +5,10 @@
 
 pub mod command;
 pub mod handle;
+pub mod modbus;
 pub mod point;
+pub mod serial;
+pub mod source;
 
 use std::future::Future;
 use std::pin::Pin;

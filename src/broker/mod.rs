@@ -17,6 +17,7 @@ mod retained;
 pub mod router;
 mod session_slot;
 mod sessions;
+pub mod settings;
 mod timers;
 mod trie;
 pub mod turn;

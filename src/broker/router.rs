@@ -81,9 +81,11 @@ impl Router {
             count += 1;
         });
         if count <= 1 {
-            // One filter holds a session once, so there is nothing to merge.
+            // One filter holds a client once, so there is nothing to merge.
             for subscription in lists[0] {
-                anybody |= subscription.deliver(publication, origin, turn);
+                if !subscription.is_preceded(lists[0], publication, origin) {
+                    anybody |= subscription.deliver(publication, origin, turn);
+                }
             }
         } else {
             anybody = publish_merged(&routes.subscriptions, publication, origin, turn);
@@ -208,6 +210,15 @@ impl Router {
 impl Subscription {
     fn route_order(&self) -> Option<u16> {
         subscription_order(&self.delivery)
+    }
+
+    /// Whether an earlier route of the same bridge, with the same filter in `list`, takes the message.
+    fn is_preceded(&self, list: &[Self], publication: &Publication<'_>, origin: Origin<'_>) -> bool {
+        let order = self.route_order();
+        order.is_some()
+            && list.iter().any(|other| {
+                Arc::ptr_eq(&other.slot, &self.slot) && other.route_order() < order && other.takes(publication, origin)
+            })
     }
 
     fn takes(&self, publication: &Publication<'_>, origin: Origin<'_>) -> bool {

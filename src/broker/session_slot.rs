@@ -544,6 +544,12 @@ impl SessionSlot {
         }
     }
 
+    /// Sees to it that what waits is written, from outside a batch.
+    pub fn flush_now(self: &Arc<Self>) {
+        self.wake();
+        turn::finish_batch();
+    }
+
     /// Writes what the socket takes; the rest is left to the connection's task.
     pub(super) fn flush(self: &Arc<Self>) {
         self.write(None);

@@ -1,5 +1,6 @@
 //! The command line: a file per command.
 
+pub mod check;
 mod connection;
 mod format;
 mod payload;

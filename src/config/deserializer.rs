@@ -8,15 +8,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
-use serde::de::value::{StrDeserializer, U32Deserializer};
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
+use super::access::{Entries, Items, Variant, WithPlace};
 use super::error::{Error, Kind, describe, nearest, one_of};
 use super::nodes::{Content, Node, Scalar, Value};
-use crate::settings::{LOCATED, Mistake, ONE_OR_MANY, Place};
+use crate::settings::{LOCATED, Mistake, ONE_OR_MANY};
 
 /// So many mistakes are enough to begin with.
 const MAX_MISTAKES: usize = 100;
@@ -43,7 +40,7 @@ pub fn read<T: DeserializeOwned>(node: &Node, mistakes: &mut Vec<Mistake>) -> Op
 
 /// What one reading has found so far.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     mistakes: RefCell<Vec<Mistake>>,
     /// Ids of keys and values that are skipped.
     removed: RefCell<HashSet<u32>>,
@@ -54,8 +51,8 @@ struct State {
 }
 
 impl State {
-    fn is_removed(&self, node: &Node) -> bool {
-        self.removed.borrow().contains(&node.id)
+    pub fn is_removed(&self, node: &Node) -> bool {
+        node.content == Content::Mistaken || self.removed.borrow().contains(&node.id)
     }
 
     fn report(&self, mistake: Mistake) {
@@ -77,7 +74,7 @@ impl State {
     }
 
     /// An unknown key: a mistake at once, and skipped from now on.
-    fn unknown_key(&self, key: &Node, known: &[&str]) {
+    pub fn unknown_key(&self, key: &Node, known: &[&str]) {
         if !self.removed.borrow_mut().insert(key.id) {
             return;
         }
@@ -105,16 +102,17 @@ impl State {
 
 /// A node on its way to become a value.
 #[derive(Clone, Copy)]
-struct NodeDeserializer<'a> {
-    node: &'a Node,
+pub(super) struct NodeDeserializer<'a> {
+    pub node: &'a Node,
     /// The key it stands under.
-    key: Option<&'a Node>,
-    state: &'a State,
+    pub key: Option<&'a Node>,
+    /// What was found so far.
+    pub state: &'a State,
 }
 
 impl<'a> NodeDeserializer<'a> {
     /// Puts an error that came out of this node to its place, unless it has one.
-    fn place<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+    pub fn place<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|error| {
             if error.node().is_some() {
                 return error;
@@ -146,7 +144,7 @@ impl<'a> NodeDeserializer<'a> {
     fn scalar(self) -> Option<&'a Scalar> {
         match &self.node.content {
             Content::Scalar(scalar) => Some(scalar),
-            Content::Sequence(_) | Content::Mapping(_) => None,
+            Content::Sequence(_) | Content::Mapping(_) | Content::Mistaken => None,
         }
     }
 
@@ -211,6 +209,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
             Content::Scalar(scalar) => scalar,
             Content::Sequence(items) => return self.sequence(items, visitor),
             Content::Mapping(_) => return self.place(visitor.visit_map(self.map_access(None))),
+            Content::Mistaken => return self.place(visitor.visit_unit()),
         };
         self.place(match scalar.value() {
             Value::Null => visitor.visit_unit(),
@@ -358,145 +357,13 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     }
 }
 
-/// The entries of a mapping that were not taken out.
-struct Entries<'a> {
-    remaining: std::slice::Iter<'a, (Node, Node)>,
-    value: Option<NodeDeserializer<'a>>,
-    /// The keys that a structure knows; `None` where any key goes.
-    fields: Option<&'static [&'static str]>,
-    state: &'a State,
-}
-
-impl<'de> MapAccess<'de> for Entries<'de> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        for (key, value) in self.remaining.by_ref() {
-            if self.state.is_removed(key) || self.state.is_removed(value) {
-                continue;
-            }
-            if let Some(fields) = self.fields
-                && !key.text().is_some_and(|name| fields.contains(&name))
-            {
-                self.state.unknown_key(key, fields);
-                continue;
-            }
-            self.value = Some(NodeDeserializer { node: value, key: Some(key), state: self.state });
-            let key = NodeDeserializer { node: key, key: None, state: self.state };
-            return key.place(seed.deserialize(key)).map(Some);
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let value = self.value.take().ok_or_else(|| Error::custom("a value without its key"))?;
-        value.place(seed.deserialize(value))
-    }
-}
-
-/// The items of a list that were not taken out.
-struct Items<'a> {
-    remaining: std::slice::Iter<'a, Node>,
-    key: Option<&'a Node>,
-    state: &'a State,
-}
-
-impl<'de> SeqAccess<'de> for Items<'de> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(node) = self.remaining.by_ref().find(|node| !self.state.is_removed(node)) else {
-            return Ok(None);
-        };
-        let item = NodeDeserializer { node, key: self.key, state: self.state };
-        item.place(seed.deserialize(item)).map(Some)
-    }
-}
-
-/// The answer to [`LOCATED`]: file, start, end, value.
-struct WithPlace<'a> {
-    step: u8,
-    of: NodeDeserializer<'a>,
-}
-
-impl<'de> SeqAccess<'de> for WithPlace<'de> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Place { file, start, end } = self.of.node.place;
-        self.step += 1;
-        let number = |number: u32| -> U32Deserializer<Error> { number.into_deserializer() };
-        match self.step {
-            1 => seed.deserialize(number(file)).map(Some),
-            2 => seed.deserialize(number(start)).map(Some),
-            3 => seed.deserialize(number(end)).map(Some),
-            4 => self.of.place(seed.deserialize(self.of)).map(Some),
-            _ => Ok(None),
-        }
-    }
-}
-
-/// A word, or a map with one key.
-struct Variant<'a> {
-    name: &'a Node,
-    value: Option<&'a Node>,
-    state: &'a State,
-}
-
-impl<'a> Variant<'a> {
-    fn value(&self) -> Result<NodeDeserializer<'a>, Error> {
-        let node = self.value.ok_or_else(|| {
-            Error::custom(format!("`{}` wants a value", self.name.text().unwrap_or_default())).at(self.name, None)
-        })?;
-        Ok(NodeDeserializer { node, key: Some(self.name), state: self.state })
-    }
-}
-
-impl<'de> EnumAccess<'de> for Variant<'de> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let word = self.name.text().unwrap_or_default();
-        let deserializer: StrDeserializer<'_, Error> = word.into_deserializer();
-        Ok((seed.deserialize(deserializer)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'de> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.value {
-            None => Ok(()),
-            Some(_) => {
-                let name = self.name.text().unwrap_or_default();
-                Err(Error::custom(format!("`{name}` is a word of its own and takes no value")))
-            }
-        }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        let value = self.value()?;
-        value.place(seed.deserialize(value))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.value()?.deserialize_seq(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.value()?.deserialize_struct("", fields, visitor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
 
     use super::*;
     use crate::config::nodes;
-    use crate::settings::{Duration, Located, Named, NotYet, OneOrMany, Secret};
+    use crate::settings::{Duration, Located, Named, NotYet, OneOrMany, Place, Secret};
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -533,7 +400,7 @@ mod tests {
 
     fn plant(text: &str) -> (Option<Plant>, Vec<String>) {
         let mut mistakes = Vec::new();
-        let node = nodes::parse(text, 0, &mut 0, &mut mistakes).unwrap();
+        let node = nodes::parse(text, 0, &mut 0, &mut mistakes).root.unwrap();
         let plant = read(&node, &mut mistakes);
         mistakes.sort_by_key(|mistake| mistake.place.start);
         let shown = mistakes

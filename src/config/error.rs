@@ -135,6 +135,7 @@ pub fn describe(node: &Node) -> &'static str {
     match &node.content {
         Content::Sequence(_) => "a list",
         Content::Mapping(_) => "a map",
+        Content::Mistaken => "nothing",
         Content::Scalar(scalar) => match scalar.value() {
             Value::Null => "nothing",
             Value::Bool(true) => "`true`",

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
+use super::mask;
 use crate::settings::{Mistake, Place};
 
 /// How deep lists and mappings may stand in each other.
@@ -36,6 +37,8 @@ pub enum Content {
     Sequence(Vec<Node>),
     /// Keys and values in the order of the file. Every key is a scalar and stands once.
     Mapping(Vec<(Node, Node)>),
+    /// What stood here was a mistake that is said already: as if the key were not there, but nobody misses it.
+    Mistaken,
 }
 
 /// A single value before anybody asked for its type.
@@ -98,7 +101,7 @@ impl Node {
     pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar(scalar) => Some(&scalar.text),
-            Content::Sequence(_) | Content::Mapping(_) => None,
+            Content::Sequence(_) | Content::Mapping(_) | Content::Mistaken => None,
         }
     }
 
@@ -111,7 +114,7 @@ impl Node {
     pub fn entries(&self) -> &[(Node, Node)] {
         match &self.content {
             Content::Mapping(entries) => entries,
-            Content::Scalar(_) | Content::Sequence(_) => &[],
+            Content::Scalar(_) | Content::Sequence(_) | Content::Mistaken => &[],
         }
     }
 
@@ -122,17 +125,26 @@ impl Node {
 
     fn count(&self) -> usize {
         1 + match &self.content {
-            Content::Scalar(_) => 0,
+            Content::Scalar(_) | Content::Mistaken => 0,
             Content::Sequence(items) => items.iter().map(Self::count).sum(),
             Content::Mapping(entries) => entries.iter().map(|(key, value)| key.count() + value.count()).sum(),
         }
     }
 }
 
+/// A file that was read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The whole; `None` where there is no tree at all.
+    pub root: Option<Node>,
+    /// Byte ranges of the values of keys that hold secrets: no diagnostic shows them.
+    pub secrets: Vec<Range<usize>>,
+}
+
 /// Reads `text`, the file number `file`. Ids start at `next_id`, which is moved on.
 ///
-/// What is wrong goes to `mistakes`; `None` where there is no tree at all. An empty file is an empty mapping.
-pub fn parse(text: &str, file: u32, next_id: &mut u32, mistakes: &mut Vec<Mistake>) -> Option<Node> {
+/// What is wrong goes to `mistakes`. An empty file is an empty mapping.
+pub fn parse(text: &str, file: u32, next_id: &mut u32, mistakes: &mut Vec<Mistake>) -> Parsed {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         text,
@@ -141,13 +153,16 @@ pub fn parse(text: &str, file: u32, next_id: &mut u32, mistakes: &mut Vec<Mistak
         next_id,
         anchors: HashMap::new(),
         nodes: 0,
+        secrets: Vec::new(),
         mistakes,
     };
     match reader.document() {
-        Ok(node) => Some(node),
+        Ok(root) => Parsed { root: Some(root), secrets: reader.secrets },
         Err(Stop(mistake)) => {
+            let mut secrets = reader.secrets;
+            secrets.extend(mask::guess_in_line(text, mistake.place.start as usize));
             mistakes.push(mistake);
-            None
+            Parsed { root: None, secrets }
         }
     }
 }
@@ -161,6 +176,7 @@ struct Reader<'a, 'm> {
     next_id: &'m mut u32,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    secrets: Vec<Range<usize>>,
     mistakes: &'m mut Vec<Mistake>,
 }
 
@@ -283,6 +299,9 @@ impl<'a> Reader<'a, '_> {
                 self.mistakes.push(Mistake::new(key.place, "a key is a word, not a list or a map"));
                 continue;
             };
+            if mask::is_secret_key(name) {
+                mask::add_values(&value, self.text, &mut self.secrets);
+            }
             if name == "<<" {
                 merged.push(value);
             } else if let Some(place) = first.get(name) {
@@ -420,7 +439,7 @@ mod tests {
 
     fn read(text: &str) -> (Option<Node>, Vec<Mistake>) {
         let mut mistakes = Vec::new();
-        let node = parse(text, 0, &mut 0, &mut mistakes);
+        let node = parse(text, 0, &mut 0, &mut mistakes).root;
         (node, mistakes)
     }
 

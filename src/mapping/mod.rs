@@ -1,9 +1,17 @@
 //! From what a device says to what is published: pure, without sockets, clock or runtime.
 
+pub mod json_path;
+pub mod linear;
+pub mod nmea;
 pub mod payload;
+pub mod register;
 pub mod report;
+pub mod text;
 pub mod value;
 
+pub use json_path::JsonPath;
+pub use linear::Linear;
 pub use payload::PayloadFormat;
 pub use report::{Report, ReportFilter};
+pub use text::ValueType;
 pub use value::Value;

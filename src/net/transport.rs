@@ -78,6 +78,25 @@ impl SocketWriter {
         }
     }
 
+    /// Writes all of `bytes`, waiting for the socket where it must.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self {
+                Self::Tcp(writer) => writer.writable().await?,
+            }
+            match self.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Like [`SocketWriter::try_write`]; where the socket takes nothing, the task of `cx` is woken when it does.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
