@@ -271,7 +271,9 @@ impl Pair {
                     busy = true;
                 }
             }
-            if !busy {
+            // A repetition is not taken by anybody and is acknowledged all the same.
+            self.flush();
+            if !busy && self.ends.iter().all(|end| end.wire.is_empty()) {
                 return;
             }
         }
