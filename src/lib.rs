@@ -6,6 +6,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod gateway;
 pub mod mapping;
 pub mod metrics;
 pub mod mqtt;

@@ -6,5 +6,6 @@ use clap::Parser;
 use edgeway::cli::Cli;
 
 fn main() -> ExitCode {
+    edgeway::net::tls::install_provider();
     Cli::parse().run()
 }

@@ -1,9 +1,9 @@
 //! The log: where it goes, from which level on, and in which form.
 
-use std::str::FromStr;
-
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::schema;
 
 /// Overrides the level, per module where wanted: `EDGEWAY_LOG=info,edgeway::modbus=trace`.
 pub const LEVEL_VARIABLE: &str = "EDGEWAY_LOG";
@@ -36,13 +36,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A word that is no level or no format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected one of {expected}")]
-pub struct UnknownWord {
-    expected: &'static str,
-}
-
 /// Starts the log, on standard error. The second call of a process changes nothing.
 pub fn start(level: LogLevel, format: LogFormat) {
     let filter = EnvFilter::builder()
@@ -73,30 +66,23 @@ impl LogLevel {
     }
 }
 
-impl FromStr for LogLevel {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Ok(match text {
-            "off" => Self::Off,
-            "error" => Self::Error,
-            "warn" => Self::Warn,
-            "info" => Self::Info,
-            "debug" => Self::Debug,
-            "trace" => Self::Trace,
-            _ => return Err(UnknownWord { expected: "off, error, warn, info, debug, trace" }),
-        })
+impl From<schema::LogLevel> for LogLevel {
+    fn from(level: schema::LogLevel) -> Self {
+        match level {
+            schema::LogLevel::Error => Self::Error,
+            schema::LogLevel::Warn => Self::Warn,
+            schema::LogLevel::Info => Self::Info,
+            schema::LogLevel::Debug => Self::Debug,
+            schema::LogLevel::Trace => Self::Trace,
+        }
     }
 }
 
-impl FromStr for LogFormat {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(UnknownWord { expected: "text, json" }),
+impl From<schema::LogFormat> for LogFormat {
+    fn from(format: schema::LogFormat) -> Self {
+        match format {
+            schema::LogFormat::Text => Self::Text,
+            schema::LogFormat::Json => Self::Json,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod command;
 pub mod handle;
 pub mod modbus;
 pub mod point;
+pub mod registry;
 pub mod serial;
 pub mod source;
 

@@ -93,11 +93,6 @@ impl DeliveryQueue {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 #[cfg(test)]
@@ -129,6 +124,6 @@ mod tests {
         while let Some(entry) = queue.pop() {
             kept.extend(entry.sequence);
         }
-        assert_eq!((kept, queue.bytes()), (vec![2, 3, 4], 0));
+        assert_eq!((kept, queue.bytes), (vec![2, 3, 4], 0));
     }
 }

@@ -124,6 +124,7 @@ impl Broker {
     /// Stops: no more connections, DISCONNECT 0x8B for those there are, and waits for their tasks.
     pub async fn stop(&self) {
         self.cancelled.cancel();
+        self.close_all(crate::mqtt::ReasonCode::ServerShuttingDown);
         self.tasks.close();
         self.tasks.wait().await;
     }

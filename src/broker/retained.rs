@@ -87,11 +87,6 @@ impl Retained {
     pub fn len(&self) -> usize {
         self.values.len()
     }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -182,6 +182,13 @@ impl Broker {
         format!("edgeway-{:016x}", RandomState::new().hash_one(unique))
     }
 
+    /// Closes every client's connection with `reason`.
+    pub(super) fn close_all(&self, reason: ReasonCode) {
+        for slot in self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            slot.close(None, reason);
+        }
+    }
+
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
         self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -1,11 +1,33 @@
 //! `edgeway check`: reads a configuration, says every mistake, or what would run.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use crate::bridge::plan::{PlannedRoute, RouteQos};
 use crate::bridge::settings::Retain;
 use crate::config::{self, Configuration, Environment};
+
+/// Check a configuration.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The configuration: a file, or a folder of *.yaml files [default: /etc/edgeway/edgeway.yaml, then
+    /// config/edgeway.yaml]
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl Check {
+    /// Prints what was found; 2 where there are mistakes.
+    pub fn run(self) -> ExitCode {
+        let colour = std::io::stderr().is_terminal();
+        let outcome = check(self.config.as_deref(), &Environment::process(), colour);
+        print!("{}", outcome.stdout);
+        eprint!("{}", outcome.stderr);
+        ExitCode::from(outcome.status)
+    }
+}
 
 /// What a command prints, and the status it ends with.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +61,7 @@ pub fn summary(configuration: &Configuration) -> String {
     if let Some((host, port)) = &resolved.webhooks {
         lines.add(format_args!("webhooks  {host}:{port}"));
     }
-    let devices: Vec<&str> = settings.devices().into_iter().map(|name| name.value.as_str()).collect();
+    let devices: Vec<&str> = settings.adapters().devices().into_iter().map(|name| name.value.as_str()).collect();
     if devices.is_empty() {
         lines.add(format_args!("devices   none"));
     } else {

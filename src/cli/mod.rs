@@ -5,6 +5,7 @@ mod connection;
 mod format;
 mod payload;
 mod publish;
+mod run;
 mod subscribe;
 
 use std::process::ExitCode;
@@ -26,6 +27,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Run(run::Run),
+    /// Check a configuration: say every mistake, or what would run.
+    Check(check::Check),
     /// Publish messages, like mosquitto_pub.
     Pub(Box<publish::Publish>),
     /// Subscribe and print what comes, like mosquitto_sub.
@@ -36,6 +41,8 @@ impl Cli {
     /// Runs the command to its end and says how the process ends.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Run(command) => command.run(),
+            Command::Check(command) => command.run(),
             Command::Pub(command) => {
                 start_log(command.connection.debug, command.connection.quiet);
                 on_one_thread("pub", command.run())

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::adapters::registry::Sections;
 use crate::settings::{Located, Named, NotYet, Payload, Qos, Template};
-use crate::{bridge, broker};
+use crate::{adapters, bridge, broker};
 
 /// All sections of a configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,12 +26,10 @@ pub struct Settings {
     /// Bridges by name.
     pub bridges: Named<bridge::settings::Settings>,
 
-    // The adapters: a section each, `Named<adapters::NAME::settings::...>`. Add their device names to
-    // `Settings::devices` below.
     /// Modbus lines and hosts by name.
-    pub modbus: Option<NotYet>,
+    pub modbus: Named<adapters::modbus::Settings>,
     /// Serial devices by name.
-    pub serial: Option<NotYet>,
+    pub serial: Named<adapters::serial::Settings>,
     /// HTTP devices by name.
     pub http: Option<NotYet>,
     /// Plugins by name.
@@ -38,9 +37,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The names of all devices, over all adapters.
-    pub fn devices(&self) -> Vec<&Located<String>> {
-        Vec::new()
+    /// The sections of the adapters.
+    pub fn adapters(&self) -> Sections<'_> {
+        Sections { modbus: &self.modbus, serial: &self.serial }
     }
 }
 

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::schema::Settings;
+use crate::adapters::point::Publishing;
+use crate::adapters::registry::Planned;
 use crate::bridge::Plan;
 use crate::broker::settings::Listener;
+use crate::mapping::PayloadFormat;
 use crate::mqtt::TopicName;
 use crate::settings::names::{check_bridge_name, check_device_names, level_problem};
-use crate::settings::{Located, Mistake, Place, split_host};
+use crate::settings::{Located, Mistake, Payload, Place, split_host};
 
 /// What the rules made of the settings.
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ pub struct Resolved {
     pub webhooks: Option<(String, u16)>,
     /// The bridges.
     pub bridges: Vec<Plan>,
+    /// The adapters, ready to run.
+    pub adapters: Planned,
 }
 
 /// Checks every rule; `folder` is that of the configuration.
@@ -54,7 +59,19 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
         }
     }
     client_ids(settings, &resolved.bridges, mistakes);
-    mistakes.extend(check_device_names(settings.devices()));
+    mistakes.extend(check_device_names(settings.adapters().devices()));
+    let defaults = Publishing {
+        topic: Some(Located { value: settings.gateway.topic.as_str().into(), place: settings.gateway.topic.place }),
+        qos: Some(settings.gateway.qos.0),
+        retain: Some(settings.gateway.retain),
+        payload: Some(match settings.gateway.payload {
+            Payload::Plain | Payload::Template(_) => PayloadFormat::Plain,
+            Payload::Json => PayloadFormat::Json,
+            Payload::Object => PayloadFormat::Object,
+        }),
+    };
+    resolved.adapters = settings.adapters().plan(&resolved.gateway, &defaults, is_clean);
+    mistakes.append(&mut resolved.adapters.mistakes);
     resolved
 }
 

@@ -46,6 +46,7 @@ impl Settings {
         let endpoint = build.endpoint(self);
         let timeout = build.span(self.timeout, "timeout", DEFAULT_TIMEOUT);
         let pace = Pace {
+            timeout,
             retries: build.within(self.retries, "retries", 0..=10, DEFAULT_RETRIES),
             offline_after: build.within(self.offline_after, "offline_after", 1..=1000, DEFAULT_OFFLINE_AFTER),
             write_timeout: build.span(self.write_timeout, "write_timeout", DEFAULT_WRITE_TIMEOUT),
@@ -522,12 +523,12 @@ mod tests {
         plan(settings).map(|_| ()).unwrap_err()
     }
 
-    fn with_point(point: Value) -> Value {
+    fn with_point(point: &Value) -> Value {
         json!({ "host": "h", "devices": { "plc": { "id": 1, "points": { "p": point } } } })
     }
 
-    #[tokio::test]
-    async fn the_example_of_the_reference_is_planned() {
+    #[test]
+    fn the_example_of_the_reference_is_planned() {
         let bus = plan(json!({
             "host": "plc.local",
             "order": "ABCD",
@@ -563,8 +564,8 @@ mod tests {
         assert_eq!(bus.devices(), ["plc"]);
     }
 
-    #[tokio::test]
-    async fn every_mistake_is_told_at_once() {
+    #[test]
+    fn every_mistake_is_told_at_once() {
         let all = mistakes(json!({
             "devices": {
                 "status": { "id": 1, "points": { "set": { "holding": 1 }, "b": { "holding": 2, "input": 2 } } },
@@ -585,8 +586,8 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn keys_that_do_not_go_together_are_refused() {
+    #[test]
+    fn keys_that_do_not_go_together_are_refused() {
         for (point, message) in [
             (json!({ "holding": 65_535, "type": "float32" }), "its 2 registers reach beyond the last address, 65535"),
             (json!({ "holding": 1, "type": "string" }), "a string needs `chars`, its number of characters"),
@@ -615,12 +616,12 @@ mod tests {
             ),
             (json!({ "holding": 1, "topic": "a/#" }), "a topic name has no wildcards; `+` and `#` belong in filters"),
         ] {
-            assert_eq!(mistakes(with_point(point.clone())), [message], "{point}");
+            assert_eq!(mistakes(with_point(&point)), [message], "{point}");
         }
     }
 
-    #[tokio::test]
-    async fn a_bus_is_a_host_or_a_serial_port() {
+    #[test]
+    fn a_bus_is_a_host_or_a_serial_port() {
         let bus = |bus: Value| {
             let mut bus = bus;
             bus["devices"] = json!({ "plc": { "id": 0, "points": { "p": { "holding": 1 } } } });
@@ -639,8 +640,8 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn two_points_never_share_a_topic() {
+    #[test]
+    fn two_points_never_share_a_topic() {
         let all = mistakes(json!({ "host": "h", "topic": "{gateway}/{device}", "devices": {
             "plc": { "id": 1, "points": { "a": { "holding": 1 }, "b": { "holding": 2 } } },
         } }));

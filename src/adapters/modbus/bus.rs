@@ -37,6 +37,8 @@ pub(super) const MAX_COMMANDS_AHEAD: usize = 16;
 /// How patient a bus is.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// How long a unit may take to answer.
+    pub timeout: Duration,
     /// How often a request without an answer is repeated.
     pub retries: u8,
     /// Failed polls in a row after which a device is offline, at least 1.
@@ -351,7 +353,7 @@ impl<W: Wire> Bus<W> {
                 if let Some(probe) = &mut self.states[device].probe {
                     // A unit that refuses is there: it costs no timeout.
                     if !is_answer_of_unit(&error) {
-                        probe.pause = (probe.pause * 2).min(PROBE_PAUSE.1);
+                        probe.pause = (probe.pause * 2).min(PROBE_PAUSE.1.max(probe.pause));
                     }
                     probe.due = Instant::now() + probe.pause;
                 }
@@ -400,9 +402,11 @@ impl<W: Wire> Bus<W> {
                 Err(Failure::Wire(_)) => {}
             }
         }
+        // Late answers to what was asked before should be over when it is asked something else.
+        let pause = PROBE_PAUSE.0.max(self.pace.timeout * 2);
         let state = &mut self.states[device];
         state.is_online = false;
-        state.probe = Some(Probe { due: Instant::now() + PROBE_PAUSE.0, pause: PROBE_PAUSE.0, turn: 0 });
+        state.probe = Some(Probe { due: Instant::now() + pause, pause, turn: 0 });
         handle.report(&name, &Health::Offline(reason));
     }
 
@@ -425,7 +429,7 @@ impl<W: Wire> Bus<W> {
         if self.line.take().is_some() {
             let now = Instant::now();
             for probe in self.states.iter_mut().filter_map(|state| state.probe.as_mut()) {
-                *probe = Probe { due: now, pause: PROBE_PAUSE.0, turn: probe.turn };
+                *probe = Probe { due: now, pause: PROBE_PAUSE.0.max(self.pace.timeout * 2), turn: probe.turn };
             }
         }
     }

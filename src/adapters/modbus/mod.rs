@@ -19,6 +19,9 @@ pub mod settings;
 pub mod wire;
 pub mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use bus::{Bus, Pace};
 pub use settings::Settings;
 pub use wire::{StreamWire, Wire, WireError};

@@ -1,6 +1,6 @@
 //! The `modbus:` section of the configuration: buses, their devices, and the devices' points.
 //!
-//! Rules about one value stand in [`super::words`], rules about several in [`super::build`].
+//! Rules about one value stand in [`super::words`], rules about several in `build`.
 
 use std::collections::BTreeMap;
 
