@@ -40,12 +40,12 @@ pub enum ClientError {
     #[error("connection refused by {0}: is a broker running?")]
     ConnectionRefused(Address),
     /// The host was not found or not reached.
-    #[error("cannot reach {address}: {source}")]
+    #[error("cannot reach {address}: {error}")]
     Unreachable {
         /// Where to.
         address: Address,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// No connection, or no CONNACK, in time.
     #[error("no answer from {0} in time")]
@@ -73,10 +73,10 @@ pub enum ClientError {
     #[error("the broker has been silent for longer than the keep alive")]
     Silent,
     /// What came is not MQTT, or not allowed.
-    #[error("what the broker sent is no MQTT: {0}")]
-    Protocol(#[from] CodecError),
+    #[error("the broker breaks the protocol: {0}")]
+    Protocol(CodecError),
     /// The message or the request was not taken.
-    #[error("{0}")]
+    #[error(transparent)]
     Command(#[from] CommandError),
     /// Received messages wait to be taken by [`Client::next`], so no answer can be read.
     #[error("too many received messages wait to be taken")]
@@ -318,16 +318,20 @@ impl Client {
         if !matches!(opened, Ok(Ok(_))) {
             self.hang_up();
         }
+        if let Ok(Ok(connected)) = &opened {
+            let Connected { session_present, keep_alive, .. } = connected;
+            tracing::debug!(address = %self.address, version = ?self.options.version, session_present, keep_alive, "connected");
+        }
         opened.unwrap_or_else(|_| Err(ClientError::Timeout(self.address.clone())))
     }
 
     async fn open(&mut self) -> Result<Connected, ClientError> {
         let Address { host, port } = &self.address;
-        let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|source| {
+        let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|error| {
             let address = self.address.clone();
-            match source.kind() {
+            match error.kind() {
                 io::ErrorKind::ConnectionRefused => ClientError::ConnectionRefused(address),
-                _ => ClientError::Unreachable { address, source },
+                _ => ClientError::Unreachable { address, error },
             }
         })?;
         stream.set_nodelay(true).map_err(ClientError::Lost)?;
@@ -412,7 +416,8 @@ impl Link {
             TimeOut,
         }
         if !self.input.is_empty() && !self.connection.is_full() {
-            let consumed = self.connection.handle_input(&self.input, millis_since(origin))?;
+            let consumed =
+                self.connection.handle_input(&self.input, millis_since(origin)).map_err(ClientError::Protocol)?;
             self.input.drain(..consumed);
             if consumed > 0 {
                 return Ok(());
@@ -539,5 +544,28 @@ mod tests {
         let mut client = Client::new(Address { host: "127.0.0.1".into(), port }, ConnectOptions::new("c"));
         let error = client.connect().await.unwrap_err();
         assert_eq!(error.to_string(), format!("connection refused by 127.0.0.1:{port}: is a broker running?"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_without_5_0_is_spoken_to_in_3_1_1() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = tokio::spawn(async move {
+            let mut levels = Vec::new();
+            // It refuses 5.0 as 3.1.1 says, then takes 3.1.1.
+            for connack in [[0x20, 2, 0, 1], [0x20, 2, 0, 0]] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut connect = [0; 256];
+                assert!(stream.read(&mut connect).await.unwrap() > 8);
+                levels.push(connect[8]);
+                stream.write_all(&connack).await.unwrap();
+            }
+            levels
+        });
+        let address = Address { host: "127.0.0.1".into(), port };
+        let mut client = Client::new(address, ConnectOptions::new("c")).fall_back_to_3();
+        assert!(!client.connect().await.unwrap().session_present);
+        assert_eq!(client.version(), Version::V3);
+        assert_eq!(broker.await.unwrap(), [5, 4]);
     }
 }

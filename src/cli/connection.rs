@@ -19,8 +19,7 @@ pub(super) struct ConnectionArguments {
     /// Port of the broker.
     #[arg(short, long, default_value_t = 1883, conflicts_with = "url")]
     port: u16,
-    /// All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC
-    #[arg(short = 'L', long, value_name = "URL")]
+    #[arg(short = 'L', long, value_name = "URL", help = "All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC")]
     url: Option<Url>,
     /// Client identifier [default: a random one].
     #[arg(short, long, value_name = "ID", conflicts_with = "id_prefix")]

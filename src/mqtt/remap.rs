@@ -72,7 +72,7 @@ impl Remap {
         let mut captured = captures(self.from.as_str(), name);
         for (index, level) in to.as_str().split('/').enumerate() {
             match level {
-                // `None` inside is a `#` that matched the level above it: nothing to carry over, and no `/` before it.
+                // A `#` that matched the level above it has nothing to carry over, and no `/` before it.
                 "+" | "#" => {
                     if let Some(Some(part)) = captured.next() {
                         if index > 0 {

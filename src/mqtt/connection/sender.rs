@@ -20,7 +20,8 @@ pub struct Sender {
     version: Version,
     max_packet_bytes: usize,
     alias_maximum: u16,
-    aliases: HashMap<Box<str>, u16, foldhash::fast::RandomState>,
+    #[expect(clippy::box_collection, reason = "most connections have none, and a broker has many connections")]
+    aliases: Option<Box<HashMap<Box<str>, u16, foldhash::fast::RandomState>>>,
 }
 
 impl Sender {
@@ -31,7 +32,7 @@ impl Sender {
             version,
             max_packet_bytes: max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             alias_maximum: alias_maximum.min(MAX_ALIASES),
-            aliases: HashMap::default(),
+            aliases: None,
         }
     }
 
@@ -75,7 +76,7 @@ impl Sender {
         if header.topic.len() <= 3 {
             return;
         }
-        let aliases = &mut self.aliases;
+        let aliases = self.aliases.get_or_insert_with(Box::default);
         if let Some(&alias) = aliases.get(header.topic) {
             header.topic = "";
             header.topic_alias = Some(alias);
