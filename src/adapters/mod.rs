@@ -5,7 +5,7 @@
 
 pub mod command;
 pub mod handle;
-
+pub mod http;
 pub mod point;
 pub mod serial;
 pub mod source;

@@ -187,14 +187,20 @@ impl Point {
         }
     }
 
+    /// What an object of the whole device says of this point: the rounded value, `None` where the device has none, and
+    /// whether it is to be published now as far as this point is concerned. `now_ms` is as in [`Point::message`].
+    pub fn part(&mut self, value: Option<Value>, now_ms: u64) -> (Option<Value>, bool) {
+        let value = value.filter(|value| !value.is_unusable()).map(|value| self.round(value));
+        let is_due = value.as_ref().is_none_or(|value| self.filter.accept(value, now_ms));
+        (value, is_due)
+    }
+
     /// The message for a value sampled at `time_ms` (Unix epoch), or `None` where nothing is to be published:
     /// it did not change, it is no finite number, or the device has none (`value` is `None`) in a plain payload.
     /// `now_ms` is on a clock that never goes back.
     pub fn message(&mut self, value: Option<Value>, time_ms: i64, now_ms: u64) -> Option<Message> {
-        let value = value.filter(|value| !value.is_unusable()).map(|value| self.round(value));
-        if let Some(value) = &value
-            && !self.filter.accept(value, now_ms)
-        {
+        let (value, is_due) = self.part(value, now_ms);
+        if !is_due {
             return None;
         }
         let reading = Reading {
@@ -212,12 +218,6 @@ impl Point {
                 .reading(Arc::new(reading))
                 .build(),
         )
-    }
-
-    /// Whether `value` is to be published now, where one message carries the whole device. If so it is remembered.
-    /// `now_ms` is on a clock that never goes back.
-    pub fn accept(&mut self, value: &Value, now_ms: u64) -> bool {
-        self.filter.accept(value, now_ms)
     }
 
     /// Forgets what was published last, so that the next value goes out.

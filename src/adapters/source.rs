@@ -153,6 +153,11 @@ impl Source {
         &self.device
     }
 
+    /// Whether it has points; else its answers go out as they are.
+    pub fn has_points(&self) -> bool {
+        !self.points.is_empty()
+    }
+
     /// The topic of the device as a whole; commands for it arrive on this topic and `/set`.
     pub fn topic(&self) -> &TopicName {
         &self.whole.topic
@@ -184,8 +189,8 @@ impl Source {
                 continue;
             };
             if object {
-                let value = value.map(|value| point.point.round(value));
-                due |= value.as_ref().is_none_or(|value| point.point.accept(value, now_ms));
+                let (value, is_due) = point.point.part(value, now_ms);
+                due |= is_due;
                 values.push((index, value));
             } else {
                 harvest.messages.extend(point.point.message(value, time_ms, now_ms));
