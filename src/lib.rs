@@ -1,6 +1,16 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
 pub mod adapters;
+pub mod bridge;
+pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod gateway;
 pub mod mapping;
+pub mod metrics;
 pub mod mqtt;
+pub mod net;
 pub mod settings;
+pub mod store;
+pub mod telemetry;

@@ -6,7 +6,9 @@
 pub mod command;
 pub mod handle;
 pub mod http;
+pub mod modbus;
 pub mod point;
+pub mod registry;
 pub mod serial;
 pub mod source;
 

@@ -4,6 +4,7 @@ pub mod json_path;
 pub mod linear;
 pub mod nmea;
 pub mod payload;
+pub mod register;
 pub mod report;
 pub mod text;
 pub mod value;

@@ -206,6 +206,11 @@ pub struct Publication<'a> {
 }
 
 impl<'a> Publication<'a> {
+    /// A publication of parts that have been validated, which never expires.
+    pub fn new(topic: &'a str, payload: &'a [u8], properties: Forwardable<'a>, qos: QoS, retain: bool) -> Self {
+        Self { topic, payload, properties, qos, retain, expires_at: None, reading: None, kept: OnceCell::new() }
+    }
+
     /// The publication of a PUBLISH that arrived at `now`. Its topic alias has been resolved.
     pub fn from_publish(publish: &Publish<'a>, now: Millis) -> Self {
         Self {

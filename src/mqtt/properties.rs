@@ -1,4 +1,4 @@
-//! Properties of MQTT 5.0 that go on to other receivers, in wire form (section 2.2.2).
+//! Properties of MQTT 5.0: their identifiers, and those that stay in wire form (section 2.2.2).
 
 use super::wire;
 
@@ -37,7 +37,7 @@ pub mod id {
 /// response topic, correlation data and user properties, in their order [MQTT-3.3.2-18].
 ///
 /// They were validated when they were decoded and stay in wire form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Forwardable<'a> {
     /// The property area as it arrived; properties that are not forwarded may stand between.
     raw: &'a [u8],
@@ -103,6 +103,15 @@ impl<'a> Forwardable<'a> {
     }
 }
 
+/// Equal where they have the same properties in the same order; what stands between does not matter.
+impl PartialEq for Forwardable<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Forwardable<'_> {}
+
 /// Whether the property goes on to the receivers of a message.
 pub const fn is_forwardable(property: u8) -> bool {
     matches!(
@@ -159,6 +168,23 @@ impl<'a> UserProperties<'a> {
         wire::properties(self.0).filter(|p| p.id == id::USER_PROPERTY).map(|p| p.raw)
     }
 
+    /// Appends them in wire form.
+    pub fn write(&self, into: &mut Vec<u8>) {
+        for property in self.raw() {
+            into.extend_from_slice(property);
+        }
+    }
+
+    /// Bytes in wire form.
+    pub fn len(&self) -> usize {
+        self.raw().map(<[u8]>::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.raw().next().is_none()
+    }
+
     /// Names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         Forwardable::plain(self.0).user_properties()
@@ -184,12 +210,12 @@ impl ForwardableBuilder {
 
     /// Sets the content type.
     pub fn content_type(self, value: &str) -> Self {
-        self.binary(id::CONTENT_TYPE, value.as_bytes())
+        self.string(id::CONTENT_TYPE, value)
     }
 
     /// Sets the response topic.
     pub fn response_topic(self, topic: &str) -> Self {
-        self.binary(id::RESPONSE_TOPIC, topic.as_bytes())
+        self.string(id::RESPONSE_TOPIC, topic)
     }
 
     /// Sets the correlation data.
@@ -200,8 +226,8 @@ impl ForwardableBuilder {
     /// Adds a user property.
     pub fn user_property(mut self, name: &str, value: &str) -> Self {
         self.0.push(id::USER_PROPERTY);
-        wire::put_binary(&mut self.0, name.as_bytes());
-        wire::put_binary(&mut self.0, value.as_bytes());
+        wire::put_string(&mut self.0, name);
+        wire::put_string(&mut self.0, value);
         self
     }
 
@@ -210,28 +236,15 @@ impl ForwardableBuilder {
         Forwardable::plain(&self.0)
     }
 
+    fn string(mut self, id: u8, value: &str) -> Self {
+        self.0.push(id);
+        wire::put_string(&mut self.0, value);
+        self
+    }
+
     fn binary(mut self, id: u8, value: &[u8]) -> Self {
         self.0.push(id);
         wire::put_binary(&mut self.0, value);
         self
-    }
-}
-
-/// Notices a property that stands twice where it may stand once.
-#[derive(Debug, Default)]
-pub(super) struct Seen(u64);
-
-impl Seen {
-    /// Notes property `id`.
-    ///
-    /// # Errors
-    /// 0x82 where it was noted before (section 2.2.2.2).
-    pub(super) fn once(&mut self, id: u8) -> Result<(), super::codec::CodecError> {
-        let bit = 1u64 << (id & 63);
-        if self.0 & bit != 0 {
-            return Err(super::codec::CodecError::protocol("a property stands twice"));
-        }
-        self.0 |= bit;
-        Ok(())
     }
 }

@@ -108,6 +108,11 @@ impl<'a> Reader<'a> {
     pub fn take_rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
+
+    /// Ends the packet: nothing may be left.
+    pub fn finish(&self) -> Result<(), CodecError> {
+        if self.is_empty() { Ok(()) } else { Err(CodecError::malformed("bytes after the end of the packet")) }
+    }
 }
 
 /// What stands at the start of some bytes that should begin with a variable byte integer.
@@ -159,7 +164,34 @@ pub fn put_variable(into: &mut Vec<u8>, value: usize) {
     into.push(rest as u8);
 }
 
-/// Appends binary data or a string with its length; what is beyond 65,535 bytes is cut off.
+/// Appends what `write` appends, with its length before it as a variable byte integer.
+///
+/// One byte is kept free for the length; only what is longer than 127 bytes is moved.
+pub fn put_sized(into: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = into.len();
+    into.push(0);
+    write(into);
+    let end = into.len();
+    let length = end - start - 1;
+    let more = variable_length(length) - 1;
+    if more > 0 {
+        into.resize(end + more, 0);
+        into.copy_within(start + 1..end, start + 1 + more);
+    }
+    let mut rest = length;
+    for byte in &mut into[start..start + more] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    into[start + more] = rest as u8;
+}
+
+/// Appends a string with its length; what is beyond 65,535 bytes is cut off at the end of a character.
+pub fn put_string(into: &mut Vec<u8>, text: &str) {
+    put_binary(into, &text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))]);
+}
+
+/// Appends binary data with its length; what is beyond 65,535 bytes is cut off.
 pub fn put_binary(into: &mut Vec<u8>, bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];
     into.extend_from_slice(&(bytes.len() as u16).to_be_bytes());

@@ -23,6 +23,13 @@ pub struct Place {
     pub end: u32,
 }
 
+impl Place {
+    /// Whether `other` lies in this range of the same file.
+    pub fn contains(&self, other: Place) -> bool {
+        self.file == other.file && self.start <= other.start && other.end <= self.end
+    }
+}
+
 /// Something wrong in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -32,12 +39,20 @@ pub struct Mistake {
     pub message: String,
     /// What would be right, where that can be said.
     pub help: Option<String>,
+    /// Another place that it has to do with, and what stands there: `first here`.
+    pub related: Option<(Place, String)>,
 }
 
 impl Mistake {
     /// A mistake at `place`.
     pub fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into(), help: None }
+        Self { place, message: message.into(), help: None, related: None }
+    }
+
+    /// Names a second place and says what stands there.
+    pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.related = Some((place, label.into()));
+        self
     }
 
     /// Says what would be right.
@@ -134,6 +149,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     }
 }
 
+/// What is said of a key or a form of value that this version does not have.
+pub const NOT_AVAILABLE_YET: &str = "not available yet";
+
 /// A key that the configuration reference names and this version does not have: any value is refused in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotYet;
@@ -150,10 +168,10 @@ impl<'de> Deserialize<'de> for NotYet {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<NotYet, A::Error> {
-                Err(A::Error::custom("not available yet"))
+                Err(A::Error::custom(NOT_AVAILABLE_YET))
             }
         }
 
-        deserializer.deserialize_any(Refuse).map_err(|_| D::Error::custom("not available yet"))
+        deserializer.deserialize_any(Refuse).map_err(|_| D::Error::custom(NOT_AVAILABLE_YET))
     }
 }

@@ -3,13 +3,22 @@
 //! A module's `Settings` derive `Deserialize` from these types. Rules about one value live in newtypes
 //! (`TryFrom`); rules about several values are checked afterwards and reported as [`Mistake`]s.
 
+mod endpoint;
 mod located;
+pub mod names;
+mod one_or_many;
+mod publishing;
 mod quantity;
 mod secret;
+mod template;
 
-pub use located::{Located, Mistake, NotYet, Place};
+pub use endpoint::{Endpoint, EndpointError, is_loopback, split_host};
+pub use located::{LOCATED, Located, Mistake, NOT_AVAILABLE_YET, NotYet, Place};
+pub use one_or_many::{ONE_OR_MANY, OneOrMany};
+pub use publishing::{Payload, Qos};
 pub use quantity::{Duration, Rate, Size};
 pub use secret::Secret;
+pub use template::{Template, TemplateError};
 
 /// Entries by name, in the order of the file.
 pub type Named<T> = indexmap::IndexMap<Located<String>, Located<T>>;

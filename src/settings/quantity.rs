@@ -33,6 +33,19 @@ impl Duration {
     }
 }
 
+/// As it would be written: in the largest unit that leaves a whole number.
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+            if millis >= size && millis.is_multiple_of(size) {
+                return write!(f, "{}{unit}", millis / size);
+            }
+        }
+        write!(f, "{millis}ms")
+    }
+}
+
 impl FromStr for Duration {
     type Err = String;
 
@@ -100,27 +113,28 @@ fn split(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim())
 }
 
+// In a message, a line break parts what is wrong from what would be right.
 macro_rules! deserialize_from_text {
-    ($($name:ident),*) => {
+    ($($name:ident: $what:literal),*) => {
         $(impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
                 impl serde::de::Visitor<'_> for Visitor {
                     type Value = $name;
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str(concat!("a ", stringify!($name)))
+                        f.write_str($what)
                     }
                     fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
-                        text.parse().map_err(E::custom)
+                        text.parse().map_err(|help| E::custom(format!("`{text}` is not {}\n{help}", $what)))
                     }
                     fn visit_u64<E: Error>(self, number: u64) -> Result<$name, E> {
-                        number.to_string().parse().map_err(E::custom)
+                        self.visit_str(&number.to_string())
                     }
                     fn visit_i64<E: Error>(self, number: i64) -> Result<$name, E> {
-                        number.to_string().parse().map_err(E::custom)
+                        self.visit_str(&number.to_string())
                     }
                     fn visit_f64<E: Error>(self, number: f64) -> Result<$name, E> {
-                        number.to_string().parse().map_err(E::custom)
+                        self.visit_str(&number.to_string())
                     }
                 }
                 deserializer.deserialize_any(Visitor)
@@ -129,11 +143,18 @@ macro_rules! deserialize_from_text {
     };
 }
 
-deserialize_from_text!(Duration, Size, Rate);
+deserialize_from_text!(Duration: "a duration", Size: "a size", Rate: "a rate");
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_prints_as_it_is_written() {
+        for text in ["500ms", "5s", "90s", "1m", "36h", "7d", "0ms"] {
+            assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn quantities_read_as_people_write_them() {

@@ -1,1 +1,5 @@
-fn main() {}
+//! Integration tests: the binary among real peers, each in a process of its own.
+
+mod support;
+
+mod peers;

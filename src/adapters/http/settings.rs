@@ -12,11 +12,10 @@ use super::poll::{Poll, PollPlan};
 use super::webhook::Hook;
 use super::write::{VALUE, Write};
 use crate::adapters::Adapter;
-use crate::adapters::point::{Publishing, Reporting, payload_format, qos};
-use crate::adapters::source::{Names, PointPlan, Selector, Source};
-use crate::mapping::{JsonPath, PayloadFormat, ValueType};
-use crate::mqtt::QoS;
-use crate::settings::{self, Located, Mistake, Named, NotYet, Secret};
+use crate::adapters::point::{Publishing, Reporting};
+use crate::adapters::source::{Names, PointPlan, Selector, Source, publishing};
+use crate::mapping::{JsonPath, ValueType};
+use crate::settings::{self, Located, Mistake, Named, NotYet, Payload, Qos, Secret};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,13 +49,11 @@ pub struct Settings {
     /// Topic template, default `{gateway}/{device}/{point}`.
     pub topic: Option<Located<String>>,
     /// QoS, default 1.
-    #[serde(deserialize_with = "qos")]
-    pub qos: Option<QoS>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
-    #[serde(deserialize_with = "payload_format")]
-    pub payload: Option<PayloadFormat>,
+    pub payload: Option<Located<Payload>>,
     /// The values in an answer; without them it goes out as it came.
     pub points: Named<PointSettings>,
 }
@@ -89,8 +86,7 @@ pub struct PointSettings {
     /// Topic template.
     pub topic: Option<Located<String>>,
     /// QoS.
-    #[serde(deserialize_with = "qos")]
-    pub qos: Option<QoS>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Not available yet.
@@ -166,12 +162,8 @@ impl Settings {
     ) -> Result<Planned, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let points = self.points.iter().filter_map(|(name, point)| plan_point(name, point, &mut mistakes)).collect();
-        let publishing = defaults.overridden_by(&Publishing {
-            topic: self.topic.clone(),
-            qos: self.qos,
-            retain: self.retain,
-            payload: self.payload,
-        });
+        let own = publishing(self.topic.as_ref(), self.qos, self.retain, self.payload.as_ref(), &mut mistakes);
+        let publishing = defaults.overridden_by(&own);
         let source = Source::plan(Names { gateway, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong)).ok();
         let time = self.time.as_ref().and_then(|time| json_path(time, &mut mistakes));
@@ -294,7 +286,7 @@ fn plan_point<'a>(
             max_silence: point.max_silence,
             round: point.round,
         },
-        publishing: Publishing { topic: point.topic.clone(), qos: point.qos, retain: point.retain, payload: None },
+        publishing: publishing(point.topic.as_ref(), point.qos, point.retain, None, mistakes),
     })
 }
 

@@ -1,8 +1,27 @@
 //! CONNECT (section 3.1).
 
+use super::area::{self, Properties};
+use super::{encode_with, kind};
 use crate::mqtt::QoS;
 use crate::mqtt::codec::{CodecError, Version};
-use crate::mqtt::properties::{Forwardable, UserProperties};
+use crate::mqtt::properties::{Forwardable, UserProperties, id};
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic::{self, TopicError};
+use crate::mqtt::wire::{self, Reader};
+
+const PROTOCOL_NAME: &str = "MQTT";
+
+/// The connect flags (section 3.1.2.3).
+mod flag {
+    pub const RESERVED: u8 = 0x01;
+    pub const CLEAN_START: u8 = 0x02;
+    pub const WILL: u8 = 0x04;
+    pub const WILL_QOS: u8 = 0x18;
+    pub const WILL_QOS_SHIFT: u8 = 3;
+    pub const WILL_RETAIN: u8 = 0x20;
+    pub const PASSWORD: u8 = 0x40;
+    pub const USER_NAME: u8 = 0x80;
+}
 
 /// A CONNECT, borrowed from the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,13 +104,182 @@ impl<'a> Connect<'a> {
     }
 
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, CodecError> {
-        let _ = body;
-        unimplemented!()
+        let mut reader = Reader::new(body);
+        let version = decode_version(&mut reader)?;
+        let flags = reader.u8()?;
+        check_flags(flags, version)?;
+        let mut decoded = Self::new(version, "");
+        decoded.clean_start = flags & flag::CLEAN_START != 0;
+        decoded.keep_alive = reader.u16()?;
+        match version {
+            Version::V3 if decoded.clean_start => {}
+            Version::V3 => decoded.session_expiry_interval = u32::MAX,
+            Version::V5 => decoded.decode_properties(Properties::split_off(&mut reader)?)?,
+        }
+        decoded.client_id = reader.string()?;
+        if flags & flag::WILL != 0 {
+            decoded.will = Some(Will::decode(flags, &mut reader, version)?);
+        }
+        if flags & flag::USER_NAME != 0 {
+            decoded.username = Some(reader.string()?);
+        }
+        if flags & flag::PASSWORD != 0 {
+            decoded.password = Some(reader.binary()?);
+        }
+        reader.finish()?;
+        if version == Version::V3 && decoded.client_id.is_empty() && !decoded.clean_start {
+            return Err(CodecError::new(
+                ReasonCode::ClientIdentifierNotValid,
+                "no client identifier for a session that stays (3.1.1) [MQTT-3.1.3-8]",
+            ));
+        }
+        Ok(decoded)
     }
 
     /// Appends the packet.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        let _ = into;
-        unimplemented!()
+        encode_with(kind::CONNECT << 4, into, |into| {
+            wire::put_string(into, PROTOCOL_NAME);
+            into.push(match self.version {
+                Version::V3 => 4,
+                Version::V5 => 5,
+            });
+            into.push(self.flags());
+            into.extend_from_slice(&self.keep_alive.to_be_bytes());
+            if self.version == Version::V5 {
+                wire::put_sized(into, |into| self.encode_properties(into));
+            }
+            wire::put_string(into, self.client_id);
+            if let Some(will) = &self.will {
+                will.encode(self.version, into);
+            }
+            if let Some(username) = self.username {
+                wire::put_string(into, username);
+            }
+            if let Some(password) = self.password {
+                wire::put_binary(into, password);
+            }
+        });
     }
+    /// The version that the body of a CONNECT asks for, whatever else is wrong with it; `None` where it is not ours.
+    ///
+    /// With it the server answers a CONNECT that cannot be decoded.
+    pub fn version_of(body: &[u8]) -> Option<Version> {
+        decode_version(&mut Reader::new(body)).ok()
+    }
+
+    fn flags(&self) -> u8 {
+        let set = |condition: bool, bit: u8| if condition { bit } else { 0 };
+        set(self.clean_start, flag::CLEAN_START)
+            | self.will.map_or(0, |will| {
+                flag::WILL | (will.qos as u8) << flag::WILL_QOS_SHIFT | set(will.retain, flag::WILL_RETAIN)
+            })
+            | set(self.password.is_some(), flag::PASSWORD)
+            | set(self.username.is_some(), flag::USER_NAME)
+    }
+
+    fn decode_properties(&mut self, mut properties: Properties<'a>) -> Result<(), CodecError> {
+        while let Some(property) = properties.next()? {
+            match property {
+                id::SESSION_EXPIRY_INTERVAL => self.session_expiry_interval = properties.u32()?,
+                id::RECEIVE_MAXIMUM => self.receive_maximum = properties.receive_maximum()?,
+                id::MAXIMUM_PACKET_SIZE => self.maximum_packet_size = Some(properties.maximum_packet_size()?),
+                id::TOPIC_ALIAS_MAXIMUM => self.topic_alias_maximum = properties.u16()?,
+                id::REQUEST_RESPONSE_INFORMATION => self.request_response_information = properties.flag()?,
+                id::REQUEST_PROBLEM_INFORMATION => self.request_problem_information = properties.flag()?,
+                id::AUTHENTICATION_METHOD => self.authentication_method = Some(properties.string()?),
+                id::AUTHENTICATION_DATA => self.authentication_data = Some(properties.binary()?),
+                _ => return area::not_allowed(),
+            }
+        }
+        self.user_properties = properties.user_properties();
+        area::check_authentication(self.authentication_method, self.authentication_data)
+    }
+
+    fn encode_properties(&self, into: &mut Vec<u8>) {
+        area::put_u32(into, id::SESSION_EXPIRY_INTERVAL, Some(self.session_expiry_interval).filter(|&s| s != 0));
+        area::put_u16(into, id::RECEIVE_MAXIMUM, Some(self.receive_maximum).filter(|&maximum| maximum != u16::MAX));
+        area::put_u32(into, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
+        area::put_u16(into, id::TOPIC_ALIAS_MAXIMUM, Some(self.topic_alias_maximum).filter(|&maximum| maximum != 0));
+        area::put_u8(into, id::REQUEST_RESPONSE_INFORMATION, self.request_response_information.then_some(1));
+        area::put_u8(into, id::REQUEST_PROBLEM_INFORMATION, (!self.request_problem_information).then_some(0));
+        area::put_string(into, id::AUTHENTICATION_METHOD, self.authentication_method);
+        area::put_binary(into, id::AUTHENTICATION_DATA, self.authentication_data);
+        self.user_properties.write(into);
+    }
+}
+
+impl<'a> Will<'a> {
+    fn decode(flags: u8, reader: &mut Reader<'a>, version: Version) -> Result<Self, CodecError> {
+        let mut delay_interval = 0;
+        let mut message_expiry_interval = None;
+        let forwardable = match version {
+            Version::V3 => Forwardable::default(),
+            Version::V5 => Properties::split_off(reader)?.read_message(|property, values| {
+                match property {
+                    id::WILL_DELAY_INTERVAL => delay_interval = values.u32()?,
+                    id::MESSAGE_EXPIRY_INTERVAL => message_expiry_interval = Some(values.u32()?),
+                    _ => return area::not_allowed(),
+                }
+                Ok(())
+            })?,
+        };
+        let topic = reader.utf8()?;
+        topic::validate_name(topic).map_err(|error| match error {
+            TopicError::Nul => CodecError::malformed("the will topic has the character U+0000 [MQTT-1.5.4-2]"),
+            _ => CodecError::new(ReasonCode::TopicNameInvalid, "the will topic is no topic name [MQTT-4.7.0-1]"),
+        })?;
+        Ok(Self {
+            topic,
+            payload: reader.binary()?,
+            qos: will_qos(flags)?,
+            retain: flags & flag::WILL_RETAIN != 0,
+            delay_interval,
+            message_expiry_interval,
+            forwardable,
+        })
+    }
+
+    fn encode(&self, version: Version, into: &mut Vec<u8>) {
+        if version == Version::V5 {
+            wire::put_sized(into, |into| {
+                area::put_u32(into, id::WILL_DELAY_INTERVAL, Some(self.delay_interval).filter(|&s| s != 0));
+                area::put_u32(into, id::MESSAGE_EXPIRY_INTERVAL, self.message_expiry_interval);
+                self.forwardable.write(into);
+            });
+        }
+        wire::put_string(into, self.topic);
+        wire::put_binary(into, self.payload);
+    }
+}
+
+/// Reads protocol name and level; what is not ours is answered by 0x84 [MQTT-3.1.2-1, MQTT-3.1.2-2].
+fn decode_version(reader: &mut Reader<'_>) -> Result<Version, CodecError> {
+    if reader.string()? != PROTOCOL_NAME {
+        return Err(CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol name is not MQTT"));
+    }
+    match reader.u8()? {
+        4 => Ok(Version::V3),
+        5 => Ok(Version::V5),
+        _ => Err(CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol level is neither 4 nor 5")),
+    }
+}
+
+fn check_flags(flags: u8, version: Version) -> Result<(), CodecError> {
+    if flags & flag::RESERVED != 0 {
+        return Err(CodecError::malformed("the reserved connect flag [MQTT-3.1.2-3]"));
+    }
+    will_qos(flags)?;
+    if flags & flag::WILL == 0 && flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0 {
+        return Err(CodecError::malformed("will QoS or will retain without a will [MQTT-3.1.2-11, MQTT-3.1.2-13]"));
+    }
+    if version == Version::V3 && flags & (flag::PASSWORD | flag::USER_NAME) == flag::PASSWORD {
+        return Err(CodecError::malformed("a password without a user name (3.1.1) [MQTT-3.1.2-22]"));
+    }
+    Ok(())
+}
+
+fn will_qos(flags: u8) -> Result<QoS, CodecError> {
+    QoS::from_wire((flags & flag::WILL_QOS) >> flag::WILL_QOS_SHIFT)
+        .ok_or(CodecError::malformed("will QoS 3 [MQTT-3.1.2-12]"))
 }

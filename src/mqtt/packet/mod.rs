@@ -1,6 +1,7 @@
 //! One type per packet, borrowed from the read buffer; 3.1.1 is 5.0 without properties (section 3).
 
 mod ack;
+mod area;
 mod auth;
 mod connack;
 mod connect;
@@ -21,6 +22,7 @@ pub use subscribe::{RetainHandling, Subscribe, SubscribeFilters, SubscriptionOpt
 pub use unsubscribe::{Unsubscribe, UnsubscribeFilters};
 
 use super::codec::{CodecError, Frame, Version};
+use super::reason::ReasonCode;
 use super::wire;
 
 /// Packet types, the upper four bits of the first byte (table 2-1).
@@ -146,16 +148,18 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Appends a packet whose body `write` appends: reserves the longest fixed header, then closes the gap.
+/// Appends a packet whose body `write` appends.
 ///
 /// For the packets of handshakes and subscriptions; PUBLISH and acknowledgements know their length beforehand.
 fn encode_with(first: u8, into: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let start = into.len();
-    into.extend_from_slice(&[first, 0, 0, 0, 0]);
-    write(into);
-    let remaining = into.len() - start - 5;
-    let mut header = Vec::with_capacity(5);
-    header.push(first);
-    wire::put_variable(&mut header, remaining);
-    into.splice(start..start + 5, header);
+    into.push(first);
+    wire::put_sized(into, write);
+}
+
+/// The reason code `value` of a packet that may have those that `allowed` says (section 2.4).
+fn reason_among(value: u8, allowed: impl FnOnce(ReasonCode) -> bool) -> Result<ReasonCode, CodecError> {
+    match ReasonCode::from_wire(value) {
+        Some(reason) if allowed(reason) => Ok(reason),
+        _ => Err(CodecError::protocol("a reason code that this packet does not have")),
+    }
 }

@@ -1,8 +1,9 @@
 //! PUBLISH (section 3.3).
 
+use super::area::{self, Properties};
 use super::kind;
 use crate::mqtt::codec::{CodecError, Version};
-use crate::mqtt::properties::{Forwardable, id, is_forwardable};
+use crate::mqtt::properties::{Forwardable, id};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{PacketId, QoS, topic};
@@ -27,7 +28,7 @@ pub struct Publish<'a> {
 }
 
 /// The properties of a PUBLISH (section 3.3.2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PublishProperties<'a> {
     /// Seconds for which the message is of use; `None` is for ever.
     pub message_expiry_interval: Option<u32>,
@@ -60,6 +61,15 @@ impl<'a> PublishProperties<'a> {
     }
 }
 
+impl PartialEq for PublishProperties<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.message_expiry_interval == other.message_expiry_interval
+            && self.topic_alias == other.topic_alias
+            && self.forwardable == other.forwardable
+            && self.subscription_identifiers().eq(other.subscription_identifiers())
+    }
+}
+
 impl<'a> Publish<'a> {
     /// Decodes the body of a PUBLISH whose fixed header had `flags`.
     pub(super) fn decode(flags: u8, body: &'a [u8], version: Version) -> Result<Self, CodecError> {
@@ -77,7 +87,7 @@ impl<'a> Publish<'a> {
         };
         let properties = match version {
             Version::V3 => PublishProperties::default(),
-            Version::V5 => decode_properties(reader.property_area()?)?,
+            Version::V5 => decode_properties(&mut reader)?,
         };
         if topic.is_empty() {
             if properties.topic_alias.is_none() {
@@ -196,58 +206,25 @@ fn validate_topic(name: &str) -> Result<(), CodecError> {
     }
 }
 
-fn decode_properties(area: &[u8]) -> Result<PublishProperties<'_>, CodecError> {
-    if area.is_empty() {
+fn decode_properties<'a>(reader: &mut Reader<'a>) -> Result<PublishProperties<'a>, CodecError> {
+    let properties = Properties::split_off(reader)?;
+    if properties.area().is_empty() {
         return Ok(PublishProperties::default());
     }
-    let mut decoded = PublishProperties { identifiers: area, ..PublishProperties::default() };
-    let mut forwardable_length = 0;
-    let mut seen = super::super::properties::Seen::default();
-    let mut reader = Reader::new(area);
-    while !reader.is_empty() {
-        let before = reader.rest().len();
-        let property = reader.u8()?;
-        if !matches!(property, id::USER_PROPERTY | id::SUBSCRIPTION_IDENTIFIER) {
-            seen.once(property)?;
-        }
+    let mut decoded = PublishProperties { identifiers: properties.area(), ..PublishProperties::default() };
+    decoded.forwardable = properties.read_message(|property, values| {
         match property {
-            id::PAYLOAD_FORMAT_INDICATOR => {
-                if reader.u8()? > 1 {
-                    return Err(CodecError::protocol("payload format indicator above 1"));
-                }
-            }
-            id::MESSAGE_EXPIRY_INTERVAL => decoded.message_expiry_interval = Some(reader.u32()?),
-            id::CONTENT_TYPE => {
-                reader.string()?;
-            }
-            id::RESPONSE_TOPIC => {
-                let response = reader.string()?;
-                topic::validate_name(response).map_err(|_| {
-                    CodecError::new(ReasonCode::TopicNameInvalid, "the response topic is no topic name [MQTT-3.3.2-14]")
-                })?;
-            }
-            id::CORRELATION_DATA => {
-                reader.binary()?;
-            }
+            id::MESSAGE_EXPIRY_INTERVAL => decoded.message_expiry_interval = Some(values.u32()?),
             id::SUBSCRIPTION_IDENTIFIER => {
-                if reader.variable()? == 0 {
-                    return Err(CodecError::protocol("subscription identifier 0"));
-                }
+                values.subscription_identifier()?;
             }
-            id::TOPIC_ALIAS => match reader.u16()? {
+            id::TOPIC_ALIAS => match values.u16()? {
                 0 => return Err(CodecError::new(ReasonCode::TopicAliasInvalid, "topic alias 0 [MQTT-3.3.2-8]")),
                 alias => decoded.topic_alias = Some(alias),
             },
-            id::USER_PROPERTY => {
-                reader.string()?;
-                reader.string()?;
-            }
-            _ => return Err(CodecError::malformed("a property that a PUBLISH does not have")),
+            _ => return area::not_allowed(),
         }
-        if is_forwardable(property) {
-            forwardable_length += before - reader.rest().len();
-        }
-    }
-    decoded.forwardable = Forwardable::among_others(area, forwardable_length);
+        Ok(())
+    })?;
     Ok(decoded)
 }

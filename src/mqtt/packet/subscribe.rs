@@ -1,7 +1,10 @@
 //! SUBSCRIBE (section 3.8).
 
+use super::area::{self, Properties};
+use super::{encode_with, kind};
 use crate::mqtt::codec::{CodecError, Version};
-use crate::mqtt::properties::UserProperties;
+use crate::mqtt::properties::{UserProperties, id};
+use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{PacketId, QoS};
 
 /// A SUBSCRIBE, borrowed from the read buffer.
@@ -55,8 +58,8 @@ impl<'a> SubscribeFilters<'a> {
     /// Appends one filter with its options in wire form, for [`SubscribeFilters::new`].
     /// `filter` has been validated; for 3.1.1 only the QoS may be set.
     pub fn put(into: &mut Vec<u8>, filter: &str, options: SubscriptionOptions) {
-        let _ = (into, filter, options);
-        unimplemented!()
+        wire::put_string(into, filter);
+        into.push(options.to_wire());
     }
 
     /// Each filter with its options.
@@ -64,19 +67,97 @@ impl<'a> SubscribeFilters<'a> {
     /// A filter is a UTF-8 string without U+0000, but may still be no valid topic filter:
     /// the server answers that per filter with 0x8F in the SUBACK.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + use<'a> {
-        std::iter::empty()
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (filter, after) = wire::split_binary(rest)?;
+            let (&options, after) = after.split_first()?;
+            rest = after;
+            Some((std::str::from_utf8(filter).ok()?, SubscriptionOptions::from_wire(options).ok()?))
+        })
+    }
+}
+
+impl SubscriptionOptions {
+    /// The options of 5.0:
+    ///
+    /// | bits | 7, 6 | 5, 4 | 3 | 2 | 1, 0 |
+    /// |---|---|---|---|---|---|
+    /// | | reserved | retain handling | retain as published | no local | maximum QoS |
+    fn from_wire(options: u8) -> Result<Self, CodecError> {
+        if options & 0xC0 != 0 {
+            return Err(CodecError::malformed("reserved bits of the subscription options [MQTT-3.8.3-5]"));
+        }
+        Ok(Self {
+            qos: QoS::from_wire(options & 0x03).ok_or(CodecError::protocol("a subscription with QoS 3"))?,
+            no_local: options & 0x04 != 0,
+            retain_as_published: options & 0x08 != 0,
+            retain_handling: match options >> 4 {
+                0 => RetainHandling::Send,
+                1 => RetainHandling::SendIfNew,
+                2 => RetainHandling::DoNotSend,
+                _ => return Err(CodecError::protocol("retain handling 3")),
+            },
+        })
+    }
+
+    const fn to_wire(self) -> u8 {
+        self.qos as u8
+            | (self.no_local as u8) << 2
+            | (self.retain_as_published as u8) << 3
+            | (self.retain_handling as u8) << 4
     }
 }
 
 impl<'a> Subscribe<'a> {
     pub(super) fn decode(body: &'a [u8], version: Version) -> Result<Self, CodecError> {
-        let _ = (body, version);
-        unimplemented!()
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id()?;
+        let mut subscription_identifier = None;
+        let mut user_properties = UserProperties::default();
+        if version == Version::V5 {
+            let mut properties = Properties::split_off(&mut reader)?;
+            while let Some(property) = properties.next()? {
+                match property {
+                    id::SUBSCRIPTION_IDENTIFIER => {
+                        subscription_identifier = Some(properties.subscription_identifier()?);
+                    }
+                    _ => return area::not_allowed(),
+                }
+            }
+            user_properties = properties.user_properties();
+        }
+        let filters = reader.rest();
+        if filters.is_empty() {
+            return Err(CodecError::protocol("a SUBSCRIBE without a filter [MQTT-3.8.3-2]"));
+        }
+        while !reader.is_empty() {
+            let filter = reader.string()?;
+            let options = reader.u8()?;
+            if version == Version::V3 && options > 2 {
+                return Err(CodecError::malformed("reserved bits or QoS 3 in a SUBSCRIBE (3.1.1) [MQTT-3-8.3-4]"));
+            }
+            if SubscriptionOptions::from_wire(options)?.no_local && filter.starts_with("$share/") {
+                return Err(CodecError::protocol("no local on a shared subscription [MQTT-3.8.3-4]"));
+            }
+        }
+        Ok(Self { packet_id, subscription_identifier, user_properties, filters: SubscribeFilters(filters) })
     }
 
     /// Appends the packet.
     pub fn encode(&self, version: Version, into: &mut Vec<u8>) {
-        let _ = (version, into);
-        unimplemented!()
+        // The flags are 0b0010 [MQTT-3.8.1-1].
+        encode_with(kind::SUBSCRIBE << 4 | 2, into, |into| {
+            into.extend_from_slice(&self.packet_id.get().to_be_bytes());
+            if version == Version::V5 {
+                wire::put_sized(into, |into| {
+                    if let Some(identifier) = self.subscription_identifier {
+                        into.push(id::SUBSCRIPTION_IDENTIFIER);
+                        wire::put_variable(into, identifier as usize);
+                    }
+                    self.user_properties.write(into);
+                });
+            }
+            into.extend_from_slice(self.filters.0);
+        });
     }
 }

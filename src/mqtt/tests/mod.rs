@@ -1,1 +1,9 @@
 //! Tests of the protocol as a whole.
+
+mod any_packet;
+mod malformed;
+mod pair;
+mod reasons;
+mod round_trip;
+mod second_decoder;
+mod second_fields;

@@ -1,0 +1,39 @@
+# The commands of the repository. `make demo` shows the main job, `make test` runs every test.
+
+export CARGO_TERM_COLOR ?= auto
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: demo test check bench peers clean-peers help
+
+help: ## lists these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: ## the main job with simulated devices and a second broker as the cloud
+	cargo run --release $(LOCKED) -- demo
+
+test: peers ## every test, after installing the test peers that are missing
+	@if [ -d "$${EDGEWAY_FIXTURES:-../shared/fixtures}" ]; then \
+	  echo "fixtures: $${EDGEWAY_FIXTURES:-../shared/fixtures}"; \
+	else \
+	  echo "fixtures: not there (../shared/fixtures); the tests over them are skipped"; \
+	fi
+	cargo test $(LOCKED) --no-fail-fast
+
+check: ## formatting, lints, documentation, and dependencies where cargo-deny is installed
+	cargo fmt --check
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
+	@if command -v cargo-deny >/dev/null 2>&1; then \
+	  cargo deny check bans licenses sources; \
+	else \
+	  echo "cargo-deny is not installed: tests/architecture.rs checks versions and licences"; \
+	fi
+
+bench: ## the figures of benches/
+	cargo bench $(LOCKED)
+
+peers: ## installs missing test peers into .peers/; starts no service
+	@tests/peers.sh
+
+clean-peers: ## removes .peers/
+	rm -rf .peers

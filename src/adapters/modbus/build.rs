@@ -1,0 +1,650 @@
+//! From the settings of a bus to the bus: "the innermost wins", and the rules about several values at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bus::{Bus, Pace};
+use super::frame::{MAX_READ_REGISTERS, MAX_WRITE_REGISTERS, Table};
+use super::layout::{self, BusPoint, Content, Layout, ObjectMessage, Writing, plan_polls};
+use super::plan::{Bounds, Extent};
+use super::settings::{Device, Point, Settings};
+use super::wire::{Endpoint, StreamWire};
+use super::words::{Framing, OrderWord, TypeWord, Write};
+use crate::adapters::point::{self, Publishing};
+use crate::mapping::register::{Limits, Order, RegisterCodec, RegisterType};
+use crate::mqtt::{QoS, TopicName};
+use crate::settings::{Duration as Span, Located, Mistake, Place};
+
+const DEFAULT_TOPIC: &str = "{gateway}/{device}/{point}";
+const DEFAULT_EVERY: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_RETRIES: u8 = 2;
+const DEFAULT_OFFLINE_AFTER: u32 = 3;
+const DEFAULT_MAX_GAP: u16 = 16;
+const DEFAULT_BAUD: u32 = 9600;
+const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
+
+/// Names that the gateway uses below a device.
+const RESERVED_POINTS: [&str; 3] = ["set", "status", "error"];
+/// Names that the gateway uses beside its devices.
+const RESERVED_DEVICES: [&str; 2] = ["bridges", "status"];
+
+impl Settings {
+    /// The bus `name` of the gateway `gateway`, ready to run; `defaults` is what the gateway says of messages.
+    ///
+    /// # Errors
+    /// Every [`Mistake`] in it, each with its place.
+    pub fn plan(
+        &self,
+        name: &Located<String>,
+        gateway: &str,
+        defaults: &Publishing,
+    ) -> Result<Bus<StreamWire>, Vec<Mistake>> {
+        let mut build = Build { mistakes: Vec::new(), gateway, bus: name, topics: HashSet::new() };
+        let endpoint = build.endpoint(self);
+        let timeout = build.span(self.timeout, "timeout", DEFAULT_TIMEOUT);
+        let pace = Pace {
+            timeout,
+            retries: build.within(self.retries, "retries", 0..=10, DEFAULT_RETRIES),
+            offline_after: build.within(self.offline_after, "offline_after", 1..=1000, DEFAULT_OFFLINE_AFTER),
+            write_timeout: build.span(self.write_timeout, "write_timeout", DEFAULT_WRITE_TIMEOUT),
+        };
+        let bounds = Bounds {
+            max_gap: build.within(self.max_gap, "max_gap", 0..=2000, DEFAULT_MAX_GAP),
+            max_count: build.within(self.max_words, "max_words", 1..=MAX_READ_REGISTERS, MAX_READ_REGISTERS),
+        };
+        let layout = build.layout(self, defaults, endpoint.as_ref(), bounds);
+        match endpoint {
+            Some((endpoint, framing)) if build.mistakes.is_empty() => {
+                let pause = self.pause.map_or(Duration::ZERO, |pause| pause.0.min(LONGEST_SPAN));
+                Ok(Bus::new(layout, StreamWire::new(endpoint, framing, timeout, pause), pace))
+            }
+            _ => Err(build.mistakes),
+        }
+    }
+}
+
+struct Build<'a> {
+    mistakes: Vec<Mistake>,
+    gateway: &'a str,
+    bus: &'a Located<String>,
+    /// Topics that its points publish on.
+    topics: HashSet<String>,
+}
+
+/// What is settled of a device before its points are looked at.
+struct DeviceContext<'a> {
+    name: &'a Located<String>,
+    index: usize,
+    publishing: Publishing,
+    order: Order,
+    max_words: u16,
+}
+
+impl Build<'_> {
+    fn mistake(&mut self, place: Place, message: impl Into<String>) {
+        let mistake = Mistake::new(place, message);
+        // What a device says wrongly for all its points is wrong once.
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    fn endpoint(&mut self, settings: &Settings) -> Option<(Endpoint, Framing)> {
+        match (&settings.host, &settings.port) {
+            (Some(host), None) => {
+                for (key, place) in [
+                    ("baud", settings.baud.map(|baud| baud.place)),
+                    ("format", settings.format.map(|format| format.place)),
+                ] {
+                    if let Some(place) = place {
+                        self.mistake(place, format!("`{key}` belongs to a serial port, and this bus has a host"));
+                    }
+                }
+                let framing = settings.framing.map_or(Framing::Tcp, |framing| framing.value);
+                Some((Endpoint::Tcp { host: host.name.clone(), port: host.port }, framing))
+            }
+            (None, Some(port)) => {
+                if let Some(framing) = settings.framing.filter(|framing| framing.value == Framing::Tcp) {
+                    self.mistake(framing.place, "a serial port has framing rtu");
+                }
+                let baud = self.within(settings.baud, "baud", 300..=4_000_000, DEFAULT_BAUD);
+                if port.is_empty() {
+                    self.mistake(port.place, "a port is the path of a serial device");
+                }
+                let format = settings.format.map(|format| format.value).unwrap_or_default();
+                Some((Endpoint::Serial { path: port.value.clone(), baud, format }, Framing::Rtu))
+            }
+            (Some(_), Some(port)) => {
+                self.mistake(port.place, "a bus has either `host` or `port`, not both");
+                None
+            }
+            (None, None) => {
+                self.mistakes.push(
+                    self.bus
+                        .mistake("a bus needs `host` or `port`")
+                        .help("host: 192.168.1.30 for Modbus TCP, port: /dev/ttyUSB0 for a serial line"),
+                );
+                None
+            }
+        }
+    }
+
+    fn layout(
+        &mut self,
+        settings: &Settings,
+        defaults: &Publishing,
+        endpoint: Option<&(Endpoint, Framing)>,
+        bounds: Bounds,
+    ) -> Layout {
+        let mut layout =
+            Layout { name: self.bus.value.clone(), devices: Vec::new(), points: Vec::new(), polls: Vec::new() };
+        let mut intervals = Vec::new();
+        let publishing = defaults.overridden_by(&settings.publishing());
+        if settings.devices.is_empty() {
+            self.mistakes.push(self.bus.mistake("a bus has devices"));
+        }
+        for (name, device) in &settings.devices {
+            self.check_name(name, "device", &RESERVED_DEVICES);
+            if let Some((_, Framing::Rtu)) = endpoint
+                && !(1..=247).contains(&device.id.0)
+            {
+                self.mistake(device.id.place, "a unit id on a serial line is 1 to 247");
+            }
+            if device.points.is_empty() {
+                self.mistakes.push(name.mistake("a device has points"));
+            }
+            let publishing = publishing.overridden_by(&device.publishing());
+            let Some(object) = self.object_message(name, device, &publishing) else { continue };
+            let context = DeviceContext {
+                name,
+                index: layout.devices.len(),
+                publishing,
+                order: device.order.or(settings.order).map_or(Order::default(), |OrderWord(order)| order),
+                max_words: bounds.max_count,
+            };
+            layout.devices.push(layout::Device { name: name.as_str().into(), unit: device.id.0, object });
+            for (name, point) in &device.points {
+                self.check_name(name, "point", &RESERVED_POINTS);
+                let every = point.every.or(device.every).or(settings.every);
+                let every = self.span(every, "every", DEFAULT_EVERY);
+                if let Some(point) = self.point(&context, name, point) {
+                    layout.points.push(point);
+                    intervals.push(every);
+                }
+            }
+        }
+        layout.polls = plan_polls(&layout.points, &intervals, bounds);
+        layout
+    }
+
+    fn object_message(
+        &mut self,
+        name: &Located<String>,
+        device: &Located<Device>,
+        publishing: &Publishing,
+    ) -> Option<ObjectMessage> {
+        let place = device.topic.as_ref().map_or(name.place, |topic| topic.place);
+        let template = publishing.topic.as_ref().map_or(DEFAULT_TOPIC, |topic| topic.as_str()).replace("/{point}", "");
+        let topic = self.topic(&template, place, name, "")?;
+        Some(ObjectMessage {
+            topic,
+            qos: publishing.qos.unwrap_or(QoS::AtLeastOnce),
+            retain: publishing.retain.unwrap_or(true),
+        })
+    }
+
+    fn point(
+        &mut self,
+        device: &DeviceContext<'_>,
+        name: &Located<String>,
+        point: &Located<Point>,
+    ) -> Option<BusPoint> {
+        let before = self.mistakes.len();
+        let (table, address) = self.table(name, point)?;
+        let content = if table.is_bits() {
+            self.refuse_on_bits(table, point);
+            Content::Bit
+        } else {
+            Content::Registers(self.codec(device, name, point))
+        };
+        let count = match &content {
+            Content::Bit => 1,
+            Content::Registers(codec) => codec.kind.registers(),
+        };
+        if u32::from(address.0) + u32::from(count) > 65_536 {
+            self.mistake(address.place, format!("its {count} registers reach beyond the last address, 65535"));
+        }
+        if count > device.max_words && !table.is_bits() {
+            let message = format!("it has {count} registers, and one request reads {}", device.max_words);
+            self.mistake(name.place, message);
+        }
+        self.check_reporting(point, &content);
+        let writing = self.writing(table, point, &content);
+        let publishing = device.publishing.overridden_by(&point.publishing());
+        let template = publishing.topic.as_ref().map_or(DEFAULT_TOPIC, |topic| topic.as_str());
+        let place = point.topic.as_ref().map_or(name.place, |topic| topic.place);
+        let topic = self.topic(template, place, device.name, name)?;
+        if !self.topics.insert(topic.to_string()) {
+            self.mistake(name.place, format!("another point of this bus publishes on {topic}, too"));
+        }
+        if self.mistakes.len() > before {
+            return None;
+        }
+        let device_name: Arc<str> = device.name.as_str().into();
+        Some(BusPoint {
+            device: device.index,
+            table,
+            extent: Extent { start: address.0, count },
+            content,
+            writing,
+            point: point::Point::new(topic, device_name, name, &publishing, &point.reporting()),
+        })
+    }
+
+    fn table(&mut self, name: &Located<String>, point: &Point) -> Option<(Table, Located<super::words::Address>)> {
+        let given = [
+            (Table::Holding, point.holding),
+            (Table::Input, point.input),
+            (Table::Coil, point.coil),
+            (Table::Discrete, point.discrete),
+        ];
+        let mut given = given.into_iter().filter_map(|(table, address)| Some((table, address?)));
+        match (given.next(), given.next()) {
+            (Some(one), None) => Some(one),
+            (None, _) => {
+                self.mistakes.push(
+                    name.mistake("a point needs an address")
+                        .help("one of holding, input, coil, discrete: holding: 100"),
+                );
+                None
+            }
+            (Some((first, _)), Some((second, address))) => {
+                self.mistake(address.place, format!("a point has one address, not both `{first}` and `{second}`"));
+                None
+            }
+        }
+    }
+
+    fn refuse_on_bits(&mut self, table: Table, point: &Point) {
+        for (key, place) in [
+            ("type", point.kind.map(|kind| kind.place)),
+            ("chars", point.chars.map(|chars| chars.place)),
+            ("order", point.order.map(|order| order.place)),
+            ("scale", point.scale.map(|scale| scale.place)),
+            ("offset", point.offset.map(|offset| offset.place)),
+            ("bit", point.bit.map(|bit| bit.place)),
+            ("map", point.map.as_ref().map(|map| map.place)),
+            ("unavailable", point.unavailable.map(|unavailable| unavailable.place)),
+        ] {
+            if let Some(place) = place {
+                self.mistake(place, format!("`{key}` belongs to registers, and `{table}` is true or false"));
+            }
+        }
+    }
+
+    fn codec(&mut self, device: &DeviceContext<'_>, name: &Located<String>, point: &Point) -> RegisterCodec {
+        let kind = match (point.kind.map(|kind| kind.value), point.chars) {
+            (Some(TypeWord::Text), Some(chars)) => {
+                RegisterType::Text { chars: self.within(Some(chars), "chars", 1..=250, 1) }
+            }
+            (Some(TypeWord::Text), None) => {
+                self.mistakes.push(name.mistake("a string needs `chars`, its number of characters"));
+                RegisterType::Text { chars: 1 }
+            }
+            (other, chars) => {
+                if let Some(chars) = chars {
+                    self.mistake(chars.place, "`chars` belongs to `type: string`");
+                }
+                match other {
+                    Some(TypeWord::Number(kind)) => kind,
+                    _ => RegisterType::default(),
+                }
+            }
+        };
+        let is_text = matches!(kind, RegisterType::Text { .. });
+        let scaling = point.scale.map(|scale| scale.place).or(point.offset.map(|offset| offset.place));
+        if let Some(place) = scaling.filter(|_| is_text) {
+            self.mistake(place, "a string has neither scale nor offset");
+        }
+        if let Some(unavailable) = point.unavailable.filter(|_| is_text) {
+            self.mistake(unavailable.place, "a string has no `unavailable` value");
+        }
+        if let Some(scale) = point.scale.filter(|scale| scale.value == 0.0 || !scale.is_finite()) {
+            self.mistake(scale.place, "a scale is a number other than 0");
+        }
+        if let Some(offset) = point.offset.filter(|offset| !offset.is_finite()) {
+            self.mistake(offset.place, "an offset is a finite number");
+        }
+        if let Some(bit) = point.bit {
+            let width = kind.registers() * 16;
+            if !kind.is_integer() {
+                self.mistake(bit.place, "`bit` belongs to whole numbers");
+            } else if u16::from(bit.value) >= width {
+                self.mistake(bit.place, format!("there is no bit {} in {width} bits: 0 to {}", *bit, width - 1));
+            }
+            if let Some(place) = scaling {
+                self.mistake(place, "a bit has neither scale nor offset");
+            }
+        }
+        if let Some(map) = &point.map {
+            if !kind.is_integer() {
+                self.mistake(map.place, "`map` belongs to whole numbers");
+            }
+            if scaling.is_some() || point.bit.is_some() {
+                self.mistake(
+                    map.place,
+                    "a point has either `map` or `scale`, `offset`, `bit`: words stand for raw numbers",
+                );
+            }
+        }
+        let words = point.map.iter().flat_map(|map| map.value.iter()).map(|(key, word)| (key.0, word.0.clone()));
+        RegisterCodec {
+            kind,
+            order: point.order.map_or(device.order, |order| order.0),
+            scale: point.scale.map_or(1.0, |scale| scale.value),
+            offset: point.offset.map_or(0.0, |offset| offset.value),
+            bit: point.bit.map(|bit| bit.value),
+            map: words.collect(),
+            unavailable: point.unavailable.map(|unavailable| unavailable.0),
+        }
+    }
+
+    fn check_reporting(&mut self, point: &Point, content: &Content) {
+        let is_number = match content {
+            Content::Bit => false,
+            Content::Registers(codec) => {
+                codec.bit.is_none() && codec.map.is_empty() && !matches!(codec.kind, RegisterType::Text { .. })
+            }
+        };
+        if let Some(deadband) = point.deadband {
+            if !deadband.is_finite() || deadband.value < 0.0 {
+                self.mistake(deadband.place, "a deadband is a number from 0 on");
+            } else if !is_number {
+                self.mistake(deadband.place, "`deadband` belongs to numbers; `on_change` does for anything");
+            }
+        }
+        if let Some(round) = point.round {
+            if !is_number {
+                self.mistake(round.place, "`round` belongs to numbers");
+            } else if round.value > 15 {
+                self.mistake(round.place, "`round` is 0 to 15 digits");
+            }
+        }
+        if let Some(silence) = point.max_silence
+            && point.deadband.is_none()
+            && point.on_change != Some(true)
+        {
+            self.mistake(silence.place, "`max_silence` belongs to `deadband` or `on_change`");
+        }
+    }
+
+    fn writing(&mut self, table: Table, point: &Point, content: &Content) -> Option<Writing> {
+        let Some(write) = point.write.filter(|write| write.value != Write::No) else {
+            if let Some(function) = point.function {
+                self.mistake(function.place, "`function` says how a point is written, and this one is not");
+            }
+            return None;
+        };
+        let (single, multiple) = match table {
+            Table::Coil => (5, 15),
+            Table::Holding => (6, 16),
+            Table::Input | Table::Discrete => {
+                self.mistake(write.place, format!("`{table}` cannot be written; `holding` and `coil` can"));
+                return None;
+            }
+        };
+        let mut limits = Limits::default();
+        if let Write::Within(within) = write.value {
+            limits = Limits { min: within.min.map(|min| min.value), max: within.max.map(|max| max.value) };
+            if let (Some(min), Some(max)) = (limits.min, limits.max)
+                && min > max
+            {
+                self.mistake(write.place, format!("min {min} is above max {max}"));
+            }
+        }
+        let has_limits = limits.min.is_some() || limits.max.is_some();
+        let mut registers = 1;
+        match content {
+            Content::Bit if has_limits => self.mistake(write.place, "a coil has no limits: `write: true`"),
+            Content::Bit => {}
+            Content::Registers(codec) => {
+                registers = codec.kind.registers();
+                if codec.bit.is_some() {
+                    self.mistake(write.place, "writing a single bit of a register is not available yet");
+                }
+                if has_limits && (matches!(codec.kind, RegisterType::Text { .. }) || !codec.map.is_empty()) {
+                    self.mistake(write.place, "limits belong to numbers: `write: true`");
+                }
+                if registers > MAX_WRITE_REGISTERS {
+                    self.mistake(write.place, format!("one request writes at most {MAX_WRITE_REGISTERS} registers"));
+                }
+            }
+        }
+        if let Some(function) = point.function {
+            if ![single, multiple].contains(&function.value) {
+                self.mistake(function.place, format!("`{table}` is written by function {single} or {multiple}"));
+            } else if function.value == single && registers > 1 {
+                self.mistake(
+                    function.place,
+                    format!("function {single} writes one register, and this has {registers}"),
+                );
+            }
+        }
+        Some(Writing { limits, is_multiple: point.function.is_some_and(|function| function.value == multiple) })
+    }
+
+    fn check_name(&mut self, name: &Located<String>, what: &str, reserved: &[&str]) {
+        if reserved.contains(&name.as_str()) {
+            self.mistake(name.place, format!("`{}` is no name for a {what}: the gateway uses this topic", **name));
+        }
+        if name.is_empty() || name.contains(['/', '+', '#', '\0']) {
+            self.mistake(name.place, format!("the name of a {what} is one level of a topic, without / + #"));
+        }
+    }
+
+    fn topic(&mut self, template: &str, place: Place, device: &str, point: &str) -> Option<TopicName> {
+        let names = [("gateway", self.gateway), ("bus", self.bus.as_str()), ("device", device), ("point", point)];
+        let topic = expand_topic(template, &names);
+        match topic.and_then(|topic| TopicName::new(&topic).map_err(|error| error.to_string())) {
+            Ok(topic) => Some(topic),
+            Err(error) => {
+                self.mistake(place, error);
+                None
+            }
+        }
+    }
+
+    fn span(&mut self, span: Option<Located<Span>>, key: &str, default: Duration) -> Duration {
+        match span {
+            Some(span) if !(Duration::from_millis(1)..=LONGEST_SPAN).contains(&span.0) => {
+                self.mistake(span.place, format!("`{key}` is 1ms to 366d"));
+                default
+            }
+            Some(span) => span.0,
+            None => default,
+        }
+    }
+
+    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        value: Option<Located<T>>,
+        key: &str,
+        range: std::ops::RangeInclusive<T>,
+        default: T,
+    ) -> T {
+        match value {
+            Some(value) if !range.contains(&value.value) => {
+                self.mistake(value.place, format!("`{key}` is {} to {}", range.start(), range.end()));
+                default
+            }
+            Some(value) => value.value,
+            None => default,
+        }
+    }
+}
+
+/// `template` with `{name}` replaced by the name's value.
+fn expand_topic(template: &str, names: &[(&str, &str)]) -> Result<String, String> {
+    let mut topic = String::with_capacity(template.len() + 32);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        topic.push_str(before);
+        let (name, behind) = after.split_once('}').ok_or("a `{` without `}`")?;
+        let Some((_, value)) = names.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<String> = names.iter().map(|(known, _)| format!("{{{known}}}")).collect();
+            return Err(format!("unknown `{{{name}}}` in a topic: one of {}", known.join(", ")));
+        };
+        topic.push_str(value);
+        rest = behind;
+    }
+    topic.push_str(rest);
+    Ok(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::adapters::Adapter;
+
+    fn plan(settings: Value) -> Result<Bus<StreamWire>, Vec<String>> {
+        let settings: Settings = serde_json::from_value(settings).unwrap();
+        let name = Located::nowhere("hall".to_owned());
+        settings
+            .plan(&name, "edge", &Publishing::default())
+            .map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect())
+    }
+
+    fn mistakes(settings: Value) -> Vec<String> {
+        plan(settings).map(|_| ()).unwrap_err()
+    }
+
+    fn with_point(point: &Value) -> Value {
+        json!({ "host": "h", "devices": { "plc": { "id": 1, "points": { "p": point } } } })
+    }
+
+    #[test]
+    fn the_example_of_the_reference_is_planned() {
+        let bus = plan(json!({
+            "host": "plc.local",
+            "order": "ABCD",
+            "devices": { "plc": { "id": 1, "order": "CDAB", "points": {
+                "tank_level": { "holding": 100, "type": "float32", "unit": "m" },
+                "running": { "holding": 112, "bit": 2 },
+                "counter": { "holding": 113, "type": "bcd32" },
+                "temperature": { "holding": 111, "type": "int16", "scale": 0.1, "offset": -40, "unavailable": 0x8000 },
+                "state": { "holding": 107, "map": { "1": "off", "2": "sleeping" } },
+                "maker": { "holding": 4, "type": "string", "chars": 32, "every": "1d" },
+                "pump": { "coil": 5, "write": true },
+                "setpoint": { "holding": 120, "type": "int16", "scale": 0.1, "write": { "min": 5, "max": 35 } },
+            } } },
+        }))
+        .unwrap();
+        let layout = bus.layout();
+        let reads: Vec<_> = layout
+            .polls
+            .iter()
+            .map(|poll| {
+                let ranges = poll.reads.iter().map(|part| (part.table, part.read.range.start, part.read.range.count));
+                (poll.every.as_secs(), ranges.collect::<Vec<_>>())
+            })
+            .collect();
+        assert_eq!(
+            reads,
+            [(10, vec![(Table::Coil, 5, 1), (Table::Holding, 100, 21)]), (86_400, vec![(Table::Holding, 4, 16)]),]
+        );
+        let Content::Registers(codec) = &layout.points[0].content else { panic!("tank_level is in registers") };
+        assert_eq!((codec.kind, codec.order), (RegisterType::Float32, Order::Cdab));
+        let topics: Vec<String> = bus.command_topics().iter().map(|topic| topic.topic.to_string()).collect();
+        assert_eq!(topics, ["edge/plc/pump/set", "edge/plc/setpoint/set"]);
+        assert_eq!(bus.devices(), ["plc"]);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let all = mistakes(json!({
+            "devices": {
+                "status": { "id": 1, "points": { "set": { "holding": 1 }, "b": { "holding": 2, "input": 2 } } },
+                "plc": { "id": 1, "every": "0s", "points": { "a": {}, "b": { "input": 1, "write": true } } },
+            },
+        }));
+        assert_eq!(
+            all,
+            [
+                "a bus needs `host` or `port`",
+                "`status` is no name for a device: the gateway uses this topic",
+                "`set` is no name for a point: the gateway uses this topic",
+                "a point has one address, not both `holding` and `input`",
+                "`every` is 1ms to 366d",
+                "a point needs an address",
+                "`input` cannot be written; `holding` and `coil` can",
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_that_do_not_go_together_are_refused() {
+        for (point, message) in [
+            (json!({ "holding": 65_535, "type": "float32" }), "its 2 registers reach beyond the last address, 65535"),
+            (json!({ "holding": 1, "type": "string" }), "a string needs `chars`, its number of characters"),
+            (json!({ "holding": 1, "chars": 4 }), "`chars` belongs to `type: string`"),
+            (json!({ "coil": 1, "bit": 2 }), "`bit` belongs to registers, and `coil` is true or false"),
+            (json!({ "holding": 1, "bit": 16 }), "there is no bit 16 in 16 bits: 0 to 15"),
+            (json!({ "holding": 1, "type": "float32", "bit": 1 }), "`bit` belongs to whole numbers"),
+            (json!({ "holding": 1, "scale": 0 }), "a scale is a number other than 0"),
+            (json!({ "discrete": 1, "write": true }), "`discrete` cannot be written; `holding` and `coil` can"),
+            (json!({ "coil": 1, "write": true, "function": 6 }), "`coil` is written by function 5 or 15"),
+            (json!({ "holding": 1, "function": 16 }), "`function` says how a point is written, and this one is not"),
+            (
+                json!({ "holding": 1, "type": "int32", "write": true, "function": 6 }),
+                "function 6 writes one register, and this has 2",
+            ),
+            (json!({ "holding": 1, "write": { "min": 2, "max": 1 } }), "min 2 is above max 1"),
+            (
+                json!({ "holding": 1, "bit": 1, "write": true }),
+                "writing a single bit of a register is not available yet",
+            ),
+            (json!({ "holding": 1, "max_silence": "1m" }), "`max_silence` belongs to `deadband` or `on_change`"),
+            (json!({ "coil": 1, "deadband": 1 }), "`deadband` belongs to numbers; `on_change` does for anything"),
+            (
+                json!({ "holding": 1, "topic": "{gateway}/{unit}" }),
+                "unknown `{unit}` in a topic: one of {gateway}, {bus}, {device}, {point}",
+            ),
+            (json!({ "holding": 1, "topic": "a/#" }), "a topic name has no wildcards; `+` and `#` belong in filters"),
+        ] {
+            assert_eq!(mistakes(with_point(&point)), [message], "{point}");
+        }
+    }
+
+    #[test]
+    fn a_bus_is_a_host_or_a_serial_port() {
+        let bus = |bus: Value| {
+            let mut bus = bus;
+            bus["devices"] = json!({ "plc": { "id": 0, "points": { "p": { "holding": 1 } } } });
+            plan(bus).map(|_| ()).err().unwrap_or_default()
+        };
+        assert_eq!(bus(json!({ "host": "h" })), Vec::<String>::new());
+        assert_eq!(bus(json!({ "host": "h", "framing": "rtu" })), ["a unit id on a serial line is 1 to 247"]);
+        assert_eq!(bus(json!({ "host": "h", "port": "/dev/ttyS0" })), ["a bus has either `host` or `port`, not both"]);
+        assert_eq!(
+            bus(json!({ "host": "h", "baud": 9600 })),
+            ["`baud` belongs to a serial port, and this bus has a host"]
+        );
+        assert_eq!(
+            bus(json!({ "port": "/dev/ttyS0", "framing": "tcp", "max_words": 126 })),
+            ["a serial port has framing rtu", "`max_words` is 1 to 125", "a unit id on a serial line is 1 to 247"]
+        );
+    }
+
+    #[test]
+    fn two_points_never_share_a_topic() {
+        let all = mistakes(json!({ "host": "h", "topic": "{gateway}/{device}", "devices": {
+            "plc": { "id": 1, "points": { "a": { "holding": 1 }, "b": { "holding": 2 } } },
+        } }));
+        assert_eq!(all, ["another point of this bus publishes on edge/plc, too"]);
+    }
+}

@@ -1,0 +1,61 @@
+//! All adapters: each is one section of the configuration. A new one brings a line here, and a section.
+
+use crate::settings::{Located, Mistake, Named, Place};
+
+use super::point::Publishing;
+use super::{Adapter, modbus, serial};
+
+/// The sections of the adapters.
+#[derive(Debug, Clone, Copy)]
+pub struct Sections<'a> {
+    /// `modbus`
+    pub modbus: &'a Named<modbus::Settings>,
+    /// `serial`
+    pub serial: &'a Named<serial::Settings>,
+}
+
+/// What the sections made.
+#[derive(Default)]
+pub struct Planned {
+    /// One per bus, port or source, ready to run.
+    pub adapters: Vec<Box<dyn Adapter>>,
+    /// What is wrong.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl std::fmt::Debug for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.adapters.iter().map(|adapter| adapter.name()).collect();
+        f.debug_struct("Planned").field("adapters", &names).field("mistakes", &self.mistakes).finish()
+    }
+}
+
+impl<'a> Sections<'a> {
+    /// The names of all devices.
+    pub fn devices(&self) -> Vec<&'a Located<String>> {
+        let modbus = self.modbus.values().flat_map(|bus| bus.devices.keys());
+        modbus.chain(self.serial.keys()).collect()
+    }
+
+    /// Plans all adapters of the gateway called `gateway`; `defaults` is what it says of their messages. Entries at
+    /// places that are not `complete` are left out: values are missing in them that may have been there.
+    pub fn plan(&self, gateway: &str, defaults: &Publishing, complete: impl Fn(Place) -> bool) -> Planned {
+        let mut planned = Planned::default();
+        for (name, settings) in self.modbus.iter().filter(|(_, settings)| complete(settings.place)) {
+            planned.add(settings.plan(name, gateway, defaults).map(|bus| Box::new(bus) as Box<dyn Adapter>));
+        }
+        for (name, settings) in self.serial.iter().filter(|(_, settings)| complete(settings.place)) {
+            planned.add(settings.plan(name, gateway, defaults));
+        }
+        planned
+    }
+}
+
+impl Planned {
+    fn add(&mut self, adapter: Result<Box<dyn Adapter>, Vec<Mistake>>) {
+        match adapter {
+            Ok(adapter) => self.adapters.push(adapter),
+            Err(mistakes) => self.mistakes.extend(mistakes),
+        }
+    }
+}

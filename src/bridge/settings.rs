@@ -1,0 +1,232 @@
+//! The section `bridges`: each entry is a broker that we dial, and the routes to it and from it.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use crate::settings::{Duration, Located, NotYet, OneOrMany, Qos, Secret, Size, Template};
+
+/// One bridge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The broker, or several of which the first that answers is taken: `mqtts://broker.example.com`. Ports default
+    /// to 1883 for `mqtt` and 8883 for `mqtts`.
+    pub url: OneOrMany<Located<String>>,
+    /// User name; a template. Default: none.
+    #[serde(default)]
+    pub username: Option<Located<Template>>,
+    /// Password. Default: none.
+    #[serde(default)]
+    pub password: Option<Located<Secret>>,
+    /// Client id; a template. Default `{gateway}-{bridge}`.
+    #[serde(default)]
+    pub client_id: Option<Located<Template>>,
+    /// How long the far broker keeps the session while we are away; 0 is a clean session. Default `7d`.
+    #[serde(default)]
+    pub session: Option<Located<Duration>>,
+    /// Keep alive, `1s` to `65535s`. Default `30s`.
+    #[serde(default)]
+    pub keep_alive: Option<Located<Duration>>,
+    /// `5` (falls back to 3.1.1 where the server refuses it) or `3.1.1`. Default `5`.
+    #[serde(default)]
+    pub mqtt: Version,
+    /// Certificates.
+    #[serde(default)]
+    pub tls: Option<Located<Tls>>,
+    /// What goes there. A message takes the first route that matches.
+    #[serde(default)]
+    pub send: Vec<Located<Route>>,
+    /// What comes from there.
+    #[serde(default)]
+    pub receive: Vec<Located<Route>>,
+    /// What the far broker says when we are gone. Default: `offline` where a route sends `{gateway}/status`.
+    #[serde(default)]
+    pub will: WillSettings,
+    /// The queue while the link is down.
+    #[serde(default)]
+    pub queue: QueueSettings,
+    /// A preset for a cloud.
+    #[serde(default)]
+    pub cloud: Option<NotYet>,
+    /// The device's name in a cloud.
+    #[serde(default)]
+    pub device: Option<NotYet>,
+    /// The device's key in a cloud.
+    #[serde(default)]
+    pub key: Option<NotYet>,
+    /// Rate and bandwidth.
+    #[serde(default)]
+    pub limit: Option<NotYet>,
+}
+
+/// The protocol version spoken with the far broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Version {
+    /// MQTT 5.0, or 3.1.1 where the server refuses it.
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// Certificates in PEM; paths are relative to the configuration's folder.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Authorities to trust. Default: those of the system.
+    pub ca: Option<Located<String>>,
+    /// Our certificate. Default: none.
+    pub cert: Option<Located<String>>,
+    /// The key of our certificate.
+    pub key: Option<Located<String>>,
+}
+
+/// A route of a bridge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The filter of the messages that take it; a template.
+    pub from: Located<Template>,
+    /// Their topic on the other side: `+` and `#` stand for what those of `from` matched; a template.
+    /// Default: the same topic.
+    #[serde(default)]
+    pub to: Option<Located<Template>>,
+    /// The QoS of this hop, whatever the message was published with. Default: the message's own.
+    #[serde(default)]
+    pub qos: Option<Qos>,
+    /// The lower of this and the message's own QoS.
+    #[serde(default)]
+    pub max_qos: Option<Located<Qos>>,
+    /// `true`, `false` or `keep`. Default `keep`.
+    #[serde(default)]
+    pub retain: Option<Located<Retain>>,
+    /// Filters of messages that do not take it; templates.
+    #[serde(default)]
+    pub except: Vec<Located<Template>>,
+    /// On `receive`: how old a message may be when it arrives. Default: any age.
+    #[serde(default)]
+    pub max_age: Option<Located<Duration>>,
+    /// Which of several waiting messages goes first.
+    #[serde(default)]
+    pub priority: Option<NotYet>,
+    /// Several messages in one.
+    #[serde(default)]
+    pub batch: Option<NotYet>,
+    /// Only the newest in a while.
+    #[serde(default)]
+    pub every: Option<NotYet>,
+    /// Another form of payload on this route.
+    #[serde(default)]
+    pub payload: Option<NotYet>,
+}
+
+/// RETAIN on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retain {
+    /// `keep`: as the message was published. On `receive` that needs MQTT 5.
+    #[default]
+    Keep,
+    /// `true`.
+    Always,
+    /// `false`.
+    Never,
+}
+
+/// `will`: not given, `false`, or a message.
+#[derive(Debug, Clone, Default)]
+pub enum WillSettings {
+    /// `offline` on the status topic, where a route sends it.
+    #[default]
+    Status,
+    /// `false`: none.
+    None,
+    /// A message of the user's.
+    Message(WillMessage),
+}
+
+/// A will of the user's own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WillMessage {
+    /// Its topic on the far broker; a template.
+    pub topic: Located<Template>,
+    /// Its payload; a template. Default `offline`.
+    #[serde(default)]
+    pub payload: Option<String>,
+    /// Default 1.
+    #[serde(default)]
+    pub qos: Option<Qos>,
+    /// Default `true`.
+    #[serde(default)]
+    pub retain: Option<bool>,
+}
+
+/// The queue of a bridge.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSettings {
+    /// The most that waits, in bytes. Default: what `storage` has for all.
+    pub limit: Option<Size>,
+    /// How long a message waits.
+    pub expire: Option<NotYet>,
+}
+
+impl<'de> Deserialize<'de> for Retain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+
+        impl Visitor<'_> for Word {
+            type Value = Retain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `keep`")
+            }
+
+            fn visit_bool<E: Error>(self, retain: bool) -> Result<Retain, E> {
+                Ok(if retain { Retain::Always } else { Retain::Never })
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Retain, E> {
+                match word {
+                    "keep" => Ok(Retain::Keep),
+                    _ => Err(E::unknown_variant(word, &["keep", "true", "false"])),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl<'de> Deserialize<'de> for WillSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Will;
+
+        impl<'de> Visitor<'de> for Will {
+            type Value = WillSettings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`false` or a map with topic, payload, qos and retain")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<WillSettings, E> {
+                Ok(WillSettings::Status)
+            }
+
+            fn visit_bool<E: Error>(self, will: bool) -> Result<WillSettings, E> {
+                Ok(if will { WillSettings::Status } else { WillSettings::None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WillSettings, A::Error> {
+                WillMessage::deserialize(MapAccessDeserializer::new(map)).map(WillSettings::Message)
+            }
+        }
+
+        deserializer.deserialize_any(Will)
+    }
+}

@@ -1,0 +1,146 @@
+//! How messages of one subscription are delivered: the one value in which clients and bridges differ.
+
+use std::sync::Arc;
+
+use crate::mqtt::{QoS, Remap, TopicFilter, topic};
+
+/// How the messages that a subscription matches are delivered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// QoS of the hop.
+    pub qos: DeliveryQoS,
+    /// RETAIN of the hop.
+    pub retain: RetainRule,
+    /// Whether what the session itself published is left out.
+    pub no_local: bool,
+    /// Identifiers of the subscriptions that matched, sent along in 5.0; mostly none or one.
+    pub identifiers: Vec<u32>,
+    /// The bridge route that it belongs to; `None` for clients.
+    pub route: Option<Arc<Route>>,
+}
+
+/// QoS of the hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryQoS {
+    /// The lower of this and what the message was published with.
+    AtMost(QoS),
+    /// This, whatever the message was published with.
+    Exactly(QoS),
+}
+
+impl DeliveryQoS {
+    /// QoS with which a message published at `published` is delivered.
+    pub fn of(self, published: QoS) -> QoS {
+        match self {
+            Self::AtMost(maximum) => maximum.min(published),
+            Self::Exactly(qos) => qos,
+        }
+    }
+}
+
+/// RETAIN of the hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetainRule {
+    /// Set on what was stored when the subscription was made, clear on what comes live [MQTT-3.3.1-12].
+    OnlyStored,
+    /// As the message was published: retain as published, and `retain: keep` of routes.
+    AsPublished,
+    /// Never set.
+    Never,
+    /// Always set.
+    Always,
+}
+
+impl RetainRule {
+    /// RETAIN of a message published with `published`; `stored` for a retained message sent to a new subscription.
+    pub fn of(self, published: bool, stored: bool) -> bool {
+        match self {
+            Self::OnlyStored => stored,
+            Self::AsPublished => published || stored,
+            Self::Never => false,
+            Self::Always => true,
+        }
+    }
+}
+
+/// A `send` route of a bridge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// What queue entries remember of the route.
+    pub name: Arc<str>,
+    /// Its place among the bridge's routes: a message takes the first that matches.
+    pub order: u16,
+    /// From our topics to those of the hop.
+    pub remap: Remap,
+    /// Topics that the route does not take.
+    pub except: Vec<TopicFilter>,
+}
+
+impl Route {
+    /// Whether the route takes messages of `topic`, which its filter matches.
+    ///
+    /// A wildcard never takes commands (`…/set`) out of the gateway.
+    pub fn takes(&self, topic: &str) -> bool {
+        if self.remap.from().has_wildcard() && (topic.ends_with("/set") || topic == "set") {
+            return false;
+        }
+        !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
+    }
+}
+
+impl Delivery {
+    /// Delivery to a client that subscribed at `qos`.
+    pub fn at_most(qos: QoS) -> Self {
+        Self {
+            qos: DeliveryQoS::AtMost(qos),
+            retain: RetainRule::OnlyStored,
+            no_local: false,
+            identifiers: Vec::new(),
+            route: None,
+        }
+    }
+
+    /// One delivery for a message that several subscriptions of one session matched: the first route of a bridge;
+    /// for a client the highest QoS and all identifiers [MQTT-3.3.4-2, MQTT-3.3.4-4].
+    pub fn merge(&self, other: &Self) -> Self {
+        match (&self.route, &other.route) {
+            (Some(mine), Some(theirs)) if theirs.order < mine.order => other.clone(),
+            (Some(_), _) => self.clone(),
+            (None, _) => {
+                let mut merged = self.clone();
+                merged.qos = match (self.qos, other.qos) {
+                    (DeliveryQoS::AtMost(a), DeliveryQoS::AtMost(b)) => DeliveryQoS::AtMost(a.max(b)),
+                    (exact @ DeliveryQoS::Exactly(_), _) | (_, exact) => exact,
+                };
+                if other.retain == RetainRule::AsPublished {
+                    merged.retain = RetainRule::AsPublished;
+                }
+                merged.identifiers.extend_from_slice(&other.identifiers);
+                merged
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(from: &str, except: &[&str]) -> Route {
+        Route {
+            name: "r".into(),
+            order: 0,
+            remap: Remap::new(TopicFilter::new(from).unwrap(), None).unwrap(),
+            except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_wildcard_route_never_takes_commands_but_their_results() {
+        let all = route("edge/#", &["edge/gps"]);
+        assert!(!all.takes("edge/plc/pump/set"));
+        assert!(all.takes("edge/plc/pump/set/result"));
+        assert!(!all.takes("edge/gps"));
+        assert!(route("edge/plc/pump/set", &[]).takes("edge/plc/pump/set"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Accepting a connection: CONNECT comes first, in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::exchange::Exchange;
+use super::{End, Io, Link, read_packet, split};
+use crate::broker::Broker;
+use crate::mqtt::codec::{Framing, split_frame};
+use crate::mqtt::connection::Receiver;
+use crate::mqtt::packet::ConnAck;
+use crate::mqtt::{Packet, ReasonCode, Side, Version};
+use crate::net::{SocketWriter, Transport};
+use crate::store::Batch;
+
+/// Accepts a connection: CONNECT, then whatever the client does until one side ends it.
+pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
+    let (mut io, mut writer) = split(transport);
+    let limits = broker.limits();
+    let mut receiver = Receiver::new(Side::Server, Version::V5, limits.packet_bytes, limits.topic_aliases);
+    let mut input = Vec::new();
+    let handshake = read_packet(&mut io, &mut receiver, &mut input);
+    let length = match tokio::time::timeout(limits.connect_timeout, handshake).await {
+        Ok(Ok(length)) => length,
+        Ok(Err(End::Protocol(error))) => {
+            // A client of another protocol is not answered; one that tried to connect is told why [MQTT-3.1.4-2].
+            if input.first().is_some_and(|first| first >> 4 == 1) {
+                let version =
+                    if error.reason == ReasonCode::UnsupportedProtocolVersion { Version::V3 } else { Version::V5 };
+                refuse(&mut io, writer.as_mut(), version, error.reason).await;
+            }
+            return End::Protocol(error);
+        }
+        Ok(Err(end)) => return end,
+        Err(_) => return End::Closed(ReasonCode::MaximumConnectTime),
+    };
+    // Decoded a second time, so that what it borrows lives here; the receiver knows only that it has come.
+    let Ok(Framing::Complete(frame, _)) = split_frame(&input, limits.packet_bytes) else {
+        return End::Peer(None);
+    };
+    let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
+        return End::Peer(None);
+    };
+    let version = connect.version;
+    let mut batch = Batch::default();
+    let connected = match broker.connect(&connect, writer.take(), &mut batch) {
+        Ok(connected) => connected,
+        Err((reason, mut writer)) => {
+            refuse(&mut io, writer.as_mut(), version, reason).await;
+            return End::Closed(reason);
+        }
+    };
+    broker.router.finish(&mut batch);
+    tracing::debug!(client = %connected.slot.client_id(), ?version, "client connected");
+    let partial = input.split_off(length);
+    let exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
+    let mut link = Link::new(io, receiver, exchange, partial);
+    let end = link.run().await;
+    tracing::debug!(client = %link.exchange.slot.client_id(), ?end, "client gone");
+    link.end(&end).await;
+    end
+}
+
+/// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.
+async fn refuse(io: &mut Io, writer: Option<&mut SocketWriter>, version: Version, reason: ReasonCode) {
+    let mut bytes = Vec::new();
+    ConnAck::new(reason, false).encode(version, &mut bytes);
+    match (io, writer) {
+        (Io::Socket(_), Some(writer)) => {
+            let _ = writer.try_write(&bytes);
+        }
+        (Io::Stream { stream, .. }, _) => {
+            let _ = tokio::time::timeout(Duration::from_secs(1), async {
+                stream.write_all(&bytes).await?;
+                stream.shutdown().await
+            })
+            .await;
+        }
+        (Io::Socket(_), None) => {}
+    }
+}

@@ -1,0 +1,186 @@
+//! Dialling: we send CONNECT, the server answers, and from then on the link is like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::exchange::{Exchange, ReceiveRoute};
+use super::{End, Io, Link, read_packet, split};
+use crate::broker::session_slot::{Attachment, SessionSlot};
+use crate::broker::{Broker, clock};
+use crate::mqtt::codec::{Framing, split_frame};
+use crate::mqtt::connection::{Receiver, Sender};
+use crate::mqtt::packet::{Connect, Publish, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions};
+use crate::mqtt::session::SUBSCRIBE_PACKET_ID;
+use crate::mqtt::{Packet, ReasonCode, Side, TopicFilter, Version};
+use crate::net::Transport;
+use crate::store::Batch;
+
+/// Topic aliases that a server may use towards us.
+const TOPIC_ALIASES: u16 = 64;
+
+/// What a dialled link says first.
+#[derive(Debug)]
+pub struct Hello<'a> {
+    /// CONNECT; its receive maximum and topic alias maximum are set here.
+    pub connect: Connect<'a>,
+    /// What is subscribed, with the QoS of each.
+    pub subscriptions: &'a [(TopicFilter, SubscriptionOptions)],
+    /// Whether to subscribe although the server still has the session: nobody knows what it subscribed to before.
+    pub always_subscribe: bool,
+    /// Sent before anything of the queue, at QoS 0.
+    pub birth: Option<Publish<'a>>,
+    /// What becomes of messages that come.
+    pub receive: Arc<[ReceiveRoute]>,
+    /// Until CONNACK.
+    pub timeout: Duration,
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub struct Welcome {
+    /// The link, ready to run.
+    pub link: Link,
+    /// Whether the server still had the session.
+    pub session_present: bool,
+    /// Seconds of keep alive that the server wants instead of ours.
+    pub server_keep_alive: Option<u16>,
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The server said no.
+    #[error("the server refused: {reason}{}", text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Refused {
+        /// Why.
+        reason: ReasonCode,
+        /// What it said for people.
+        text: Option<String>,
+    },
+    /// The server closed without an answer.
+    #[error("the server closed the connection before CONNACK")]
+    Closed,
+    /// No answer came in time.
+    #[error("no CONNACK within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The transport failed, or what came was no MQTT.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Says `hello` over `transport` for the session `slot`.
+///
+/// # Errors
+/// Why the server did not let us in; the session is as it was.
+pub async fn dial(
+    broker: &Arc<Broker>,
+    slot: &Arc<SessionSlot>,
+    transport: Transport,
+    hello: Hello<'_>,
+) -> Result<Welcome, DialError> {
+    let (mut io, writer) = split(transport);
+    let limits = broker.limits();
+    let version = hello.connect.version;
+    let mut connect = hello.connect;
+    connect.receive_maximum = limits.inflight;
+    connect.topic_alias_maximum = TOPIC_ALIASES;
+    connect.maximum_packet_size = Some(limits.packet_bytes as u32);
+    let mut bytes = Vec::new();
+    connect.encode(&mut bytes);
+    let mut receiver = Receiver::new(Side::Client, version, limits.packet_bytes, TOPIC_ALIASES);
+    let mut input = Vec::new();
+    let handshake = async {
+        match (&mut io, &writer) {
+            (Io::Stream { stream, .. }, _) => stream.write_all(&bytes).await?,
+            (Io::Socket(_), Some(writer)) => writer.write_all(&bytes).await?,
+            (Io::Socket(_), None) => {}
+        }
+        if let Io::Stream { stream, .. } = &mut io {
+            stream.flush().await?;
+        }
+        Ok::<_, std::io::Error>(read_packet(&mut io, &mut receiver, &mut input).await)
+    };
+    let length = match tokio::time::timeout(hello.timeout, handshake).await {
+        Ok(Ok(Ok(length))) => length,
+        Ok(Ok(Err(End::Peer(_)))) => return Err(DialError::Closed),
+        Ok(Ok(Err(End::Protocol(error)))) => {
+            return Err(DialError::Failed(format!("the server sent no CONNACK: {error}")));
+        }
+        Ok(Ok(Err(End::Transport(error))) | Err(error)) => return Err(DialError::Failed(error.to_string())),
+        Ok(Ok(Err(end))) => return Err(DialError::Failed(format!("{end:?}"))),
+        Err(_) => return Err(DialError::Timeout(hello.timeout)),
+    };
+    // Decoded a second time, so that what it borrows lives here; the receiver knows only that it has come.
+    let Ok(Framing::Complete(frame, _)) = split_frame(&input, limits.packet_bytes) else {
+        return Err(DialError::Closed);
+    };
+    let connack = match Packet::decode(frame, version) {
+        Ok(Packet::ConnAck(connack)) => connack,
+        Ok(Packet::Disconnect(disconnect)) => {
+            return Err(DialError::Refused {
+                reason: disconnect.reason,
+                text: disconnect.reason_string.map(Into::into),
+            });
+        }
+        Ok(other) => return Err(DialError::Failed(format!("the server sent {} instead of CONNACK", other.name()))),
+        Err(error) => return Err(DialError::Failed(error.to_string())),
+    };
+    if connack.reason != ReasonCode::Success {
+        return Err(DialError::Refused { reason: connack.reason, text: connack.reason_string.map(Into::into) });
+    }
+    let sender = Sender::new(version, connack.maximum_packet_size, connack.topic_alias_maximum);
+    let mut prelude = Vec::new();
+    if let Some(birth) = &hello.birth {
+        birth.encode(version, &mut prelude);
+    }
+    if !hello.subscriptions.is_empty() && (hello.always_subscribe || !connack.session_present) {
+        encode_subscribe(version, hello.subscriptions, &mut prelude);
+    }
+    let now = clock::now();
+    let mut batch = Batch::default();
+    slot.heard(now);
+    let attachment = Attachment {
+        sender,
+        writer,
+        window: connack.receive_maximum.min(limits.inflight),
+        prelude,
+        session_present: connack.session_present,
+        // The queue of a bridge outlives every connection.
+        expiry_interval: u32::MAX,
+        will: None,
+    };
+    let (epoch, _) = slot.attach(attachment, now, &mut batch);
+    let (session_present, server_keep_alive) = (connack.session_present, connack.server_keep_alive);
+    if !session_present {
+        slot.inbound().clear();
+    }
+    broker.router.finish(&mut batch);
+    let partial = input.split_off(length);
+    let mut exchange = Exchange::new(Arc::clone(broker), Arc::clone(slot), epoch, Side::Client, version);
+    exchange.receive = hello.receive;
+    exchange.resumed_at = session_present.then_some(now);
+    let link = Link::new(io, receiver, exchange, partial);
+    Ok(Welcome { link, session_present, server_keep_alive })
+}
+
+/// One SUBSCRIBE for each filter: servers limit the filters of one, and refuse one by one.
+fn encode_subscribe(version: Version, subscriptions: &[(TopicFilter, SubscriptionOptions)], into: &mut Vec<u8>) {
+    for (filter, options) in subscriptions {
+        let options = match version {
+            // 3.1.1 knows the QoS alone.
+            Version::V3 => SubscriptionOptions { qos: options.qos, ..SubscriptionOptions::default() },
+            Version::V5 => SubscriptionOptions { retain_handling: RetainHandling::SendIfNew, ..*options },
+        };
+        let mut filters = Vec::new();
+        SubscribeFilters::put(&mut filters, filter.as_str(), options);
+        let subscribe = Subscribe {
+            packet_id: SUBSCRIBE_PACKET_ID,
+            subscription_identifier: None,
+            user_properties: crate::mqtt::properties::UserProperties::default(),
+            filters: SubscribeFilters::new(&filters),
+        };
+        subscribe.encode(version, into);
+    }
+}

@@ -1,0 +1,352 @@
+//! What a link does with packets: everything but bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+
+use crate::broker::Broker;
+use crate::broker::clock;
+use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
+use crate::broker::router::Origin;
+use crate::broker::session_slot::{Acknowledgement, SessionSlot, Turn};
+use crate::mqtt::codec::CodecError;
+use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
+use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
+use crate::store::{Batch, Record, Ticket};
+
+/// After a session was resumed, what comes in this time may have waited there: in milliseconds.
+const RESUMED_MS: u64 = 1000;
+
+/// Where a dialled link's messages go: the `receive` routes of its bridge, the first that matches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReceiveRoute {
+    /// From the topics of the hop to ours.
+    pub remap: Remap,
+    /// QoS in our broker; `None` is that of the hop.
+    pub qos: Option<QoS>,
+    /// RETAIN in our broker; `None` is that of the hop.
+    pub retain: Option<bool>,
+    /// The greatest age in seconds. What has an expiry expires by then; what has none is refused on topics that end
+    /// in `/set` where it may have waited upstream: in the first second of a resumed session.
+    pub max_age: Option<u32>,
+}
+
+/// What a link does with packets: everything but bytes.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) broker: Arc<Broker>,
+    pub(super) slot: Arc<SessionSlot>,
+    pub(super) epoch: u64,
+    pub(super) side: Side,
+    pub(super) version: Version,
+    /// A dialled link's routes; none where we accepted.
+    pub(super) receive: Arc<[ReceiveRoute]>,
+    /// When a dialled link resumed a session that the server still had.
+    pub(super) resumed_at: Option<Millis>,
+    /// Replies that wait for the commit of what they promise, in order. It holds at most what the receive maximum
+    /// lets the peer have in flight; beyond that reading stops.
+    waiting: VecDeque<(Ticket, Vec<u8>, u16)>,
+    /// QoS 1 and 2 messages whose acknowledgement is in `waiting` or in this batch.
+    unacknowledged: u16,
+    /// Retained messages that a new subscription still gets.
+    retained: VecDeque<(Arc<Delivery>, std::vec::IntoIter<Arc<str>>)>,
+    /// Set when the peer said DISCONNECT.
+    pub(super) disconnect: Option<ReasonCode>,
+}
+
+/// What one read batch collects.
+pub(super) struct Reading {
+    pub(super) now: Millis,
+    batch: Batch,
+    replies: Vec<u8>,
+    acknowledgements: Vec<Acknowledgement>,
+    published: u64,
+    acknowledged: u16,
+    /// Whether a whole packet has come.
+    pub(super) packets: bool,
+}
+
+impl Default for Box<Reading> {
+    fn default() -> Self {
+        Self::new(Reading {
+            now: Millis(0),
+            batch: Batch::default(),
+            replies: Vec::new(),
+            acknowledgements: Vec::new(),
+            published: 0,
+            acknowledged: 0,
+            packets: false,
+        })
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(broker: Arc<Broker>, slot: Arc<SessionSlot>, epoch: u64, side: Side, version: Version) -> Self {
+        Self {
+            broker,
+            slot,
+            epoch,
+            side,
+            version,
+            receive: Arc::new([]),
+            resumed_at: None,
+            waiting: VecDeque::new(),
+            unacknowledged: 0,
+            retained: VecDeque::new(),
+            disconnect: None,
+        }
+    }
+
+    pub(super) fn handle(&mut self, packet: Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
+        match packet {
+            Packet::Publish(publish) => return self.handle_publish(&publish, reading),
+            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::PubAck(ack.packet_id)),
+            Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::PubRec(ack.packet_id, ack.reason)),
+            Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::PubComp(ack.packet_id)),
+            Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, reading),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, reading),
+            Packet::PingReq => Packet::PingResp.encode(self.version, &mut reading.replies),
+            Packet::PingResp | Packet::UnsubAck(_) => {}
+            Packet::SubAck(suback) => {
+                for reason in suback.reasons().filter(|reason| reason.is_error()) {
+                    tracing::error!(client = %self.slot.client_id(), %reason, "the server refused a subscription");
+                }
+            }
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(&disconnect),
+            Packet::Auth(_) => {
+                return Err(CodecError::protocol("AUTH without an authentication method [MQTT-4.12.0-6]"));
+            }
+            // The receiver lets these through once, during the handshake.
+            Packet::Connect(_) | Packet::ConnAck(_) => {
+                return Err(CodecError::protocol("CONNECT or CONNACK after the handshake"));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_publish(&mut self, publish: &Publish<'_>, reading: &mut Reading) -> Result<(), CodecError> {
+        reading.published += 1;
+        let publication = Publication::from_publish(publish, reading.now);
+        let Some(packet_id) = publish.packet_id else {
+            self.route(&publication, None, reading);
+            return Ok(());
+        };
+        self.count_unacknowledged(reading)?;
+        let reason = |routed: bool| if routed { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        if publish.qos == QoS::AtLeastOnce {
+            let reason = match self.refusal(publish.topic) {
+                Some(refusal) => refusal,
+                None => reason(self.route(&publication, None, reading)),
+            };
+            Packet::PubAck(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
+            return Ok(());
+        }
+        // QoS 2: the message is delivered with its first PUBLISH, and its identifier kept until PUBREL.
+        let reason = match self.refusal(publish.topic) {
+            // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
+            Some(refusal) if self.version == Version::V5 => refusal,
+            _ => {
+                let new = self.slot.inbound().handle_publish(packet_id);
+                if new { reason(self.route(&publication, Some(packet_id), reading)) } else { ReasonCode::Success }
+            }
+        };
+        Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
+        Ok(())
+    }
+
+    /// Why a client may not publish to `topic`.
+    fn refusal(&self, topic: &str) -> Option<ReasonCode> {
+        (self.side == Side::Server && topic.starts_with("$SYS/")).then_some(ReasonCode::NotAuthorized)
+    }
+
+    /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
+    fn route(&self, publication: &Publication<'_>, received: Option<PacketId>, reading: &mut Reading) -> bool {
+        if self.refusal(publication.topic).is_some() {
+            return false;
+        }
+        let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
+        let origin = Origin { slot: Some(&self.slot), received };
+        let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
+        if self.side == Side::Server {
+            return self.broker.router.publish(publication, origin, &mut turn);
+        }
+        let mut topic = String::new();
+        let Some(route) = self.receive.iter().find(|route| route.remap.apply(publication.topic, &mut topic)) else {
+            tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
+            return false;
+        };
+        let mut remapped = publication.with_topic(&topic);
+        remapped.qos = route.qos.unwrap_or(publication.qos);
+        remapped.retain = route.retain.unwrap_or(publication.retain);
+        if let Some(seconds) = route.max_age {
+            let resumed = self.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
+            if resumed && publication.expires_at.is_none() && topic.ends_with("/set") {
+                tracing::warn!(client = %self.slot.client_id(), topic, "a command that may be old was refused");
+                return false;
+            }
+            let limit = reading.now.plus_seconds(seconds);
+            remapped.expires_at = Some(remapped.expires_at.map_or(limit, |at| at.min(limit)));
+        }
+        self.broker.router.publish(&remapped, origin, &mut turn)
+    }
+
+    /// Holds the peer to the receive maximum that we announced [MQTT-3.3.4-7]. 3.1.1 has none.
+    fn count_unacknowledged(&mut self, reading: &mut Reading) -> Result<(), CodecError> {
+        reading.acknowledged += 1;
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
+        let limit = self.broker.limits().inflight;
+        if self.version == Version::V5 && self.side == Side::Server && self.unacknowledged > limit {
+            let open = self.slot.inbound().len() + usize::from(self.unacknowledged);
+            if open > usize::from(limit) {
+                return Err(CodecError::new(
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "more messages in flight than the receive maximum [MQTT-3.3.4-7]",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_pubrel(&self, packet_id: PacketId, reading: &mut Reading) {
+        let known = self.slot.inbound().handle_pubrel(packet_id);
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        if known {
+            reading.batch.records.push(Record::Release { queue: self.slot.queue_id(), packet_id });
+        }
+        Packet::PubComp(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
+    }
+
+    fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, reading: &mut Reading) {
+        let mut codes = Vec::new();
+        for (filter, options) in subscribe.filters.iter() {
+            let Ok(filter) = TopicFilter::new(filter) else {
+                codes.push(ReasonCode::TopicFilterInvalid as u8);
+                continue;
+            };
+            if filter.as_str().starts_with("$share/") {
+                codes.push(ReasonCode::SharedSubscriptionsNotSupported as u8);
+                continue;
+            }
+            let delivery = Arc::new(Delivery {
+                qos: DeliveryQoS::AtMost(options.qos),
+                retain: if options.retain_as_published { RetainRule::AsPublished } else { RetainRule::OnlyStored },
+                no_local: options.no_local,
+                identifiers: subscribe.subscription_identifier.into_iter().collect(),
+                route: None,
+            });
+            let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
+            codes.push(options.qos as u8);
+            reading.batch.records.push(Record::Subscribe {
+                queue: self.slot.queue_id(),
+                filter: filter.clone(),
+                options,
+                identifier: subscribe.subscription_identifier,
+            });
+            let send_retained = match options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => new,
+                RetainHandling::DoNotSend => false,
+            };
+            if send_retained {
+                let messages = self.broker.router.retained(filter.as_str(), reading.now);
+                let topics: Vec<Arc<str>> = messages.iter().map(|message| message.topic().into()).collect();
+                if !topics.is_empty() {
+                    self.retained.push_back((delivery, topics.into_iter()));
+                }
+            }
+        }
+        Packet::SubAck(SubAck::new(subscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
+    }
+
+    fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, reading: &mut Reading) {
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let code = match TopicFilter::new(filter) {
+                Ok(filter) if self.broker.router.unsubscribe(&self.slot, &filter) => {
+                    reading.batch.records.push(Record::Unsubscribe { queue: self.slot.queue_id(), filter });
+                    ReasonCode::Success
+                }
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+                Err(_) => ReasonCode::TopicFilterInvalid,
+            };
+            codes.push(code as u8);
+        }
+        Packet::UnsubAck(SubAck::new(unsubscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
+    }
+
+    fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), CodecError> {
+        if let Some(seconds) = disconnect.session_expiry_interval {
+            if !self.slot.is_durable() && seconds > 0 {
+                return Err(CodecError::protocol("a session expiry interval raised from 0 [MQTT-3.1.2-23]"));
+            }
+            self.slot.set_expiry_interval(self.epoch, seconds);
+        }
+        self.disconnect = Some(disconnect.reason);
+        Ok(())
+    }
+
+    /// Ends a read batch: one append, one settling, and the replies once what they promise is committed.
+    pub(super) fn finish(&mut self, reading: &mut Reading) {
+        if reading.packets {
+            reading.packets = false;
+            self.slot.heard(reading.now);
+        }
+        if !reading.acknowledgements.is_empty() {
+            let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
+            self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
+            reading.acknowledgements.clear();
+        }
+        self.broker.metrics.received.add(std::mem::take(&mut reading.published));
+        let ticket = self.broker.router.journal().append(&mut reading.batch);
+        let acknowledged = std::mem::take(&mut reading.acknowledged);
+        if !reading.replies.is_empty() {
+            if self.waiting.is_empty() && self.broker.router.journal().is_committed(ticket) {
+                self.slot.send(self.epoch, &reading.replies);
+                self.unacknowledged -= acknowledged;
+            } else {
+                self.waiting.push_back((ticket, reading.replies.clone(), acknowledged));
+            }
+            reading.replies.clear();
+        }
+        self.broker.router.finish(&mut reading.batch);
+    }
+
+    /// Sends the replies whose promise has been committed meanwhile, in their order.
+    pub(super) fn release_committed(&mut self, cx: &mut Context<'_>) {
+        while let Some((ticket, ..)) = self.waiting.front() {
+            if self.broker.router.journal().poll_committed(*ticket, cx).is_pending() {
+                return;
+            }
+            if let Some((_, replies, acknowledged)) = self.waiting.pop_front() {
+                self.slot.send(self.epoch, &replies);
+                self.unacknowledged -= acknowledged;
+            }
+        }
+    }
+
+    pub(super) fn is_waiting_for_commits(&self) -> bool {
+        self.waiting.len() > usize::from(self.broker.limits().inflight)
+    }
+
+    /// Goes on with the retained messages of new subscriptions, as far as there is room: each in its newest state.
+    pub(super) fn feed_retained(&mut self) {
+        if self.retained.is_empty() {
+            return;
+        }
+        let mut batch = Batch::default();
+        let mut turn = Turn { now: clock::now(), batch: &mut batch };
+        while let Some((delivery, topics)) = self.retained.front_mut() {
+            if !self.slot.has_room(self.epoch) {
+                break;
+            }
+            match topics.next() {
+                Some(topic) => self.broker.router.deliver_retained(&self.slot, &topic, delivery, &mut turn),
+                None => {
+                    self.retained.pop_front();
+                }
+            }
+        }
+        self.broker.router.finish(&mut batch);
+    }
+}

@@ -1,0 +1,307 @@
+//! A link drives one transport for one session, whether we accepted it or dialled it.
+//!
+//! One task per connection: read, decode all of it, route, append once, acknowledge once; then yield. What is
+//! delivered to its session is written by whoever ends the turn (sockets) or by this task (streams).
+
+mod accept;
+mod dial;
+mod exchange;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio_util::io::poll_read_buf;
+
+pub use accept::accept;
+pub use dial::{DialError, Hello, Welcome, dial};
+pub use exchange::ReceiveRoute;
+
+use super::buffers::{self, SCRATCH_BYTES};
+use super::clock;
+use super::session_slot::{Attention, SessionSlot, Turn};
+use crate::mqtt::codec::CodecError;
+use crate::mqtt::connection::{Received, Receiver};
+use crate::mqtt::packet::Disconnect;
+use crate::mqtt::{ReasonCode, Version};
+use crate::net::{SocketReader, SocketWriter, Stream, Transport};
+use crate::store::Batch;
+use exchange::{Exchange, Reading};
+
+/// Reads in a row before others get their turn.
+const MAX_READS_PER_TURN: u32 = 2;
+
+/// Why a link ended.
+#[derive(Debug)]
+pub enum End {
+    /// The peer closed, with or without DISCONNECT; the reason it gave, if any.
+    Peer(Option<ReasonCode>),
+    /// The peer did what it may not.
+    Protocol(CodecError),
+    /// The transport failed.
+    Transport(io::Error),
+    /// Another connection took the session.
+    TakenOver,
+    /// We closed it.
+    Closed(ReasonCode),
+}
+
+/// One connection of a session.
+#[derive(Debug)]
+pub struct Link {
+    io: Io,
+    receiver: Receiver,
+    exchange: Exchange,
+    /// The beginning of a packet whose rest has not come.
+    partial: Vec<u8>,
+    /// Bytes of that packet, once known.
+    needed: Option<usize>,
+}
+
+enum Io {
+    Socket(SocketReader),
+    Stream { stream: Stream, output: Vec<u8>, written: usize },
+}
+
+impl std::fmt::Debug for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Socket(_) => "Io::Socket",
+            Self::Stream { .. } => "Io::Stream",
+        })
+    }
+}
+
+thread_local! {
+    /// The memory of a read batch, kept for the next one.
+    static READING: std::cell::RefCell<Option<Box<Reading>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Splits a transport into what the link reads and what the slot writes.
+fn split(transport: Transport) -> (Io, Option<SocketWriter>) {
+    match transport {
+        Transport::Socket(reader, writer) => (Io::Socket(reader), Some(writer)),
+        Transport::Stream(stream) => (Io::Stream { stream, output: Vec::new(), written: 0 }, None),
+    }
+}
+
+/// Reads until the first packet is whole, and returns its length.
+async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) -> Result<usize, End> {
+    loop {
+        match receiver.receive(input) {
+            Ok(Received::Packet(_, length)) => return Ok(length),
+            Ok(Received::Incomplete { .. }) => {}
+            Err(error) => return Err(End::Protocol(error)),
+        }
+        input.reserve(512);
+        let count = poll_fn(|cx| io.poll_read(cx, &mut input.limit(512))).await.map_err(End::Transport)?;
+        if count == 0 {
+            return Err(End::Peer(None));
+        }
+    }
+}
+
+impl Link {
+    fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
+        Self { io, receiver, exchange, partial, needed: None }
+    }
+
+    /// The session.
+    pub fn slot(&self) -> &Arc<SessionSlot> {
+        &self.exchange.slot
+    }
+
+    /// The epoch of this connection in its session.
+    pub fn epoch(&self) -> u64 {
+        self.exchange.epoch
+    }
+
+    /// Drives the connection until it ends.
+    pub async fn run(&mut self) -> End {
+        if !self.partial.is_empty() {
+            // What came together with the handshake.
+            let bytes = std::mem::take(&mut self.partial);
+            if let Err(end) = self.take(&bytes) {
+                return end;
+            }
+        }
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Ends the session's side of it: last words, will, expiry.
+    pub async fn end(mut self, end: &End) {
+        let exchange = &self.exchange;
+        let (reason, publish_will) = match end {
+            End::Protocol(error) => (Some(error.reason), true),
+            End::Closed(reason) => (Some(*reason), true),
+            End::Peer(Some(ReasonCode::Success)) => (None, false),
+            End::Peer(_) | End::Transport(_) => (None, true),
+            End::TakenOver => (None, false),
+        };
+        if let Some(reason) = reason
+            && exchange.version == Version::V5
+            && reason.is_error()
+        {
+            let mut bytes = Vec::new();
+            Disconnect::new(reason).encode(Version::V5, &mut bytes);
+            exchange.slot.send(exchange.epoch, &bytes);
+            let last_words = poll_fn(|cx| self.poll_write(cx));
+            let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
+        }
+        let exchange = &self.exchange;
+        exchange.broker.disconnected(&exchange.slot, exchange.epoch, publish_will);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut attention = self.exchange.slot.attend(self.exchange.epoch, cx);
+        if let Io::Stream { .. } = self.io
+            && let Poll::Ready(Err(error)) = self.poll_write(cx)
+        {
+            return Poll::Ready(End::Transport(error));
+        }
+        match attention {
+            Attention::TakenOver => return Poll::Ready(End::TakenOver),
+            Attention::Close(reason) => return Poll::Ready(End::Closed(reason)),
+            Attention::Read | Attention::Wait => {}
+        }
+        self.exchange.release_committed(cx);
+        if self.exchange.is_waiting_for_commits() {
+            attention = Attention::Wait;
+        }
+        if attention == Attention::Read {
+            for _ in 0..MAX_READS_PER_TURN {
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(End::Peer(self.exchange.disconnect)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(end)) => return Poll::Ready(end),
+                    Poll::Pending => {
+                        self.exchange.feed_retained();
+                        return Poll::Pending;
+                    }
+                }
+                if let Some(reason) = self.exchange.disconnect {
+                    return Poll::Ready(End::Peer(Some(reason)));
+                }
+            }
+            self.exchange.feed_retained();
+            // More may be there: after the others.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.exchange.feed_retained();
+        Poll::Pending
+    }
+
+    /// Reads once and takes all packets that are whole.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+        if let Some(needed) = self.needed.filter(|&needed| needed > SCRATCH_BYTES) {
+            // A large packet is read where it will stand.
+            let missing = needed - self.partial.len();
+            let partial = &mut self.partial;
+            let count = match self.io.poll_read(cx, &mut partial.limit(missing)) {
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Transport(error))),
+                Poll::Pending => return Poll::Pending,
+            };
+            if count == missing {
+                self.needed = None;
+                let bytes = std::mem::take(&mut self.partial);
+                self.take(&bytes)?;
+            }
+            return Poll::Ready(Ok(count));
+        }
+        let mut scratch = buffers::take_scratch();
+        scratch.extend_from_slice(&self.partial);
+        let room = SCRATCH_BYTES - scratch.len();
+        let result = match self.io.poll_read(cx, &mut (&mut scratch).limit(room)) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.partial = Vec::new();
+                self.needed = None;
+                Poll::Ready(self.take(&scratch).map(|()| count))
+            }
+            Poll::Ready(Ok(count)) => Poll::Ready(Ok(count)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(End::Transport(error))),
+            Poll::Pending => Poll::Pending,
+        };
+        buffers::give_scratch(scratch);
+        result
+    }
+
+    /// Takes the whole packets in `input`, and keeps the beginning of one that is not whole.
+    fn take(&mut self, input: &[u8]) -> Result<(), End> {
+        let mut reading = READING.take().unwrap_or_default();
+        reading.now = clock::now();
+        let mut at = 0;
+        let result = loop {
+            match self.receiver.receive(&input[at..]) {
+                Ok(Received::Packet(packet, length)) => {
+                    at += length;
+                    reading.packets = true;
+                    if let Err(error) = self.exchange.handle(packet, &mut reading) {
+                        break Err(End::Protocol(error));
+                    }
+                    if self.exchange.disconnect.is_some() {
+                        break Ok(());
+                    }
+                }
+                Ok(Received::Incomplete { needed }) => {
+                    let rest = &input[at..];
+                    if !rest.is_empty() {
+                        let mut partial =
+                            Vec::with_capacity(needed.filter(|&n| n > SCRATCH_BYTES).unwrap_or(rest.len()));
+                        partial.extend_from_slice(rest);
+                        self.partial = partial;
+                        self.needed = needed;
+                    }
+                    break Ok(());
+                }
+                Err(error) => break Err(End::Protocol(error)),
+            }
+        };
+        self.exchange.finish(&mut reading);
+        READING.set(Some(reading));
+        result
+    }
+
+    /// Writes what waits; ready when nothing does. A socket is written by its slot.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let exchange = &self.exchange;
+        let Io::Stream { stream, output, written } = &mut self.io else {
+            exchange.slot.flush();
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            if *written == output.len() {
+                let mut batch = Batch::default();
+                let mut turn = Turn { now: clock::now(), batch: &mut batch };
+                let next = exchange.slot.take_output(exchange.epoch, &mut turn);
+                exchange.broker.router.journal().append(&mut batch);
+                buffers::give(std::mem::take(output));
+                *written = 0;
+                match next {
+                    Some(bytes) => *output = bytes,
+                    None => return stream.as_mut().poll_flush(cx),
+                }
+            }
+            match stream.as_mut().poll_write(cx, &output[*written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => *written += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut impl BufMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Socket(reader) => poll_read_buf(Pin::new(reader), cx, buffer),
+            Self::Stream { stream, .. } => poll_read_buf(stream.as_mut(), cx, buffer),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The broker: sessions, routing and the tasks that drive connections.
+//!
+//! ```text
+//! listener -> link -> Receiver -> Router -> SessionSlot (of each receiver) -> buffer -> socket
+//! ```
+//!
+//! Lock order: sessions, routes, then one slot. Nothing awaits under any of them, and nobody holds two slots.
+
+mod buffers;
+pub mod clock;
+pub mod delivery;
+mod delivery_queue;
+pub mod link;
+pub mod listener;
+mod local_client;
+mod retained;
+pub mod router;
+mod session_slot;
+mod sessions;
+pub mod settings;
+mod timers;
+mod trie;
+pub mod turn;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use delivery_queue::QueueLimits;
+pub use local_client::LocalClient;
+pub use router::Router;
+pub use session_slot::SessionSlot;
+
+use crate::metrics::BrokerMetrics;
+use crate::store::{Journal, QueueId};
+use sessions::Sessions;
+use timers::Timers;
+
+/// What the broker allows its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Bytes of a packet, fixed header included.
+    pub packet_bytes: usize,
+    /// QoS 1 and 2 messages in flight, in each direction.
+    pub inflight: u16,
+    /// The queue of each session.
+    pub queue: QueueLimits,
+    /// Topic aliases that a client may use.
+    pub topic_aliases: u16,
+    /// From the connection's start to its CONNECT.
+    pub connect_timeout: std::time::Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1000,
+            packet_bytes: 1024 * 1024,
+            inflight: 100,
+            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024 },
+            topic_aliases: 64,
+            connect_timeout: std::time::Duration::from_secs(10),
+        }
+    }
+}
+
+/// A broker. It owns its sessions, routes and tasks; dropping it does not stop the tasks, [`Broker::stop`] does.
+#[derive(Debug)]
+pub struct Broker {
+    /// Where messages are published and subscribed.
+    pub router: Router,
+    /// What it counts.
+    pub metrics: Arc<BrokerMetrics>,
+    limits: Limits,
+    sessions: Sessions,
+    timers: Timers,
+    next_queue: AtomicU64,
+    connected: AtomicUsize,
+    tasks: TaskTracker,
+    cancelled: CancellationToken,
+}
+
+impl Broker {
+    /// A broker that records in `journal`. It runs its timers on the current runtime.
+    pub fn start(limits: Limits, journal: Arc<Journal>) -> Arc<Self> {
+        let metrics = Arc::<BrokerMetrics>::default();
+        let broker = Arc::new(Self {
+            router: Router::new(journal, Arc::clone(&metrics)),
+            metrics,
+            limits,
+            sessions: Sessions::default(),
+            timers: Timers::default(),
+            next_queue: AtomicU64::new(1),
+            connected: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            cancelled: CancellationToken::new(),
+        });
+        let timed = Arc::clone(&broker);
+        broker.tasks.spawn(async move {
+            timed.timers.run(timed.cancelled.clone(), |due| timed.handle_due(due)).await;
+        });
+        broker
+    }
+
+    /// What clients are allowed.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Cancelled when the broker stops.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// The broker's tasks.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Stops: no more connections, DISCONNECT 0x8B for those there are, and waits for their tasks.
+    pub async fn stop(&self) {
+        self.cancelled.cancel();
+        self.close_all(crate::mqtt::ReasonCode::ServerShuttingDown);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// A session that nobody can take over by its client identifier: of the gateway itself.
+    pub fn new_slot(&self, name: Arc<str>) -> Arc<SessionSlot> {
+        let queue = QueueId(self.next_queue.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        SessionSlot::new(name, queue, self.limits.queue, Arc::clone(&self.metrics))
+    }
+}

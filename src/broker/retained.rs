@@ -1,0 +1,127 @@
+//! Retained messages: the newest of each topic (section 3.3.1.3).
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::mqtt::{Message, Millis, Publication, topic};
+
+/// Retained messages by topic. Replacing the value of a known topic needs a shared reference only.
+#[derive(Debug, Default)]
+pub struct Retained {
+    values: HashMap<Arc<str>, Mutex<Message>, foldhash::fast::RandomState>,
+    /// The same topics in order, so that a filter is answered from those that share its beginning.
+    topics: BTreeSet<Arc<str>>,
+}
+
+impl Retained {
+    /// Replaces the message of a topic that has one. `false` where it has none, or where `publication` removes it:
+    /// then [`Retained::store`] is needed.
+    pub fn replace(&self, publication: &Publication<'_>) -> bool {
+        if publication.payload.is_empty() {
+            // Nothing to remove is the same as removed.
+            return !self.values.contains_key(publication.topic);
+        }
+        match self.values.get(publication.topic) {
+            Some(value) => {
+                *value.lock().unwrap_or_else(PoisonError::into_inner) = publication.keep().clone();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Stores a message, or removes the one of its topic where its payload is empty [MQTT-3.3.1-6].
+    pub fn store(&mut self, publication: &Publication<'_>) {
+        if publication.payload.is_empty() {
+            self.values.remove(publication.topic);
+            self.topics.remove(publication.topic);
+        } else if !self.replace(publication) {
+            let topic: Arc<str> = publication.topic.into();
+            self.topics.insert(Arc::clone(&topic));
+            self.values.insert(topic, Mutex::new(publication.keep().clone()));
+        }
+    }
+
+    /// Calls `visit` with each message whose topic `filter` matches and that has not expired at `now`.
+    pub fn matching(&self, filter: &str, now: Millis, mut visit: impl FnMut(Message)) {
+        let mut visit = |value: &Mutex<Message>| {
+            let message = value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if !message.is_expired(now) {
+                visit(message);
+            }
+        };
+        let Some(wildcard) = filter.find(['+', '#']) else {
+            if let Some(value) = self.values.get(filter) {
+                visit(value);
+            }
+            return;
+        };
+        // `a/#` also matches `a`, so the common beginning is without the slash.
+        let beginning = filter[..wildcard].trim_end_matches('/');
+        for topic in self.topics.range::<str, _>((Bound::Included(beginning), Bound::Unbounded)) {
+            if !topic.starts_with(beginning) {
+                break;
+            }
+            if topic::matches(filter, topic)
+                && let Some(value) = self.values.get(topic)
+            {
+                visit(value);
+            }
+        }
+    }
+
+    /// Removes what has expired at `now`.
+    pub fn remove_expired(&mut self, now: Millis) {
+        let topics = &mut self.topics;
+        self.values.retain(|topic, value| {
+            let keep = !value.get_mut().unwrap_or_else(PoisonError::into_inner).is_expired(now);
+            if !keep {
+                topics.remove(topic);
+            }
+            keep
+        });
+    }
+
+    /// Topics that have a retained message.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{MessageBuilder, TopicName};
+
+    fn store(retained: &mut Retained, topic: &str, payload: &str) {
+        let topic = TopicName::new(topic).unwrap();
+        let message = MessageBuilder::new(&topic, payload.as_bytes()).retain(true).build();
+        let publication = Publication::from_message(&message);
+        if !retained.replace(&publication) {
+            retained.store(&publication);
+        }
+    }
+
+    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        retained.matching(filter, Millis(0), |message| found.push(message.topic().to_owned()));
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn filters_find_what_they_match_and_an_empty_payload_clears() {
+        let mut retained = Retained::default();
+        for topic in ["a", "a/b", "a/c/d", "ab", "$SYS/x", "b/b"] {
+            store(&mut retained, topic, "1");
+        }
+        assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/c/d"]);
+        assert_eq!(topics(&retained, "+/b"), ["a/b", "b/b"]);
+        assert_eq!(topics(&retained, "#"), ["a", "a/b", "a/c/d", "ab", "b/b"]);
+        assert_eq!(topics(&retained, "$SYS/#"), ["$SYS/x"]);
+        assert_eq!(topics(&retained, "ab"), ["ab"]);
+        store(&mut retained, "a/b", "");
+        assert_eq!(topics(&retained, "a/#"), ["a", "a/c/d"]);
+    }
+}

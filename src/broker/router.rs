@@ -1,0 +1,273 @@
+//! The router: which sessions a message goes to, and which message each topic retains.
+
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::delivery::Delivery;
+use super::retained::Retained;
+use super::session_slot::{SessionSlot, Turn};
+use super::trie::Trie;
+use super::turn;
+use crate::metrics::BrokerMetrics;
+use crate::mqtt::{Message, Millis, PacketId, Publication, TopicFilter};
+use crate::store::{Batch, Journal, QueueId, Record, Ticket};
+
+/// Routes messages. One lock guards all routes; nothing waits and nothing is written to a socket under it.
+#[derive(Debug)]
+pub struct Router {
+    routes: RwLock<Routes>,
+    journal: Arc<Journal>,
+    metrics: Arc<BrokerMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    subscriptions: Trie<Subscription>,
+    retained: Retained,
+}
+
+/// Who gets the messages that a filter matches, and how.
+#[derive(Debug)]
+struct Subscription {
+    slot: Arc<SessionSlot>,
+    delivery: Arc<Delivery>,
+}
+
+/// Who published a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The session; `None` for adapters and the broker itself.
+    pub slot: Option<&'a Arc<SessionSlot>>,
+    /// With QoS 2: the packet identifier that is received with it.
+    pub received: Option<(QueueId, PacketId)>,
+}
+
+impl Origin<'_> {
+    /// The gateway itself.
+    pub const LOCAL: Self = Self { slot: None, received: None };
+}
+
+thread_local! {
+    /// Lists of matches, kept for the next publication.
+    static MATCHES: RefCell<Vec<(Arc<SessionSlot>, Arc<Delivery>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Router {
+    /// A router without routes.
+    pub fn new(journal: Arc<Journal>, metrics: Arc<BrokerMetrics>) -> Self {
+        Self { routes: RwLock::default(), journal, metrics }
+    }
+
+    /// The journal that it records in.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Delivers a publication to every session that subscribed to it, and retains it where it says so.
+    /// Returns whether anybody got it. [`Router::finish`] ends the batch.
+    pub fn publish(&self, publication: &Publication<'_>, origin: Origin<'_>, turn: &mut Turn<'_>) -> bool {
+        if publication.retain {
+            self.retain(publication, turn.batch);
+        }
+        let first_delivery = turn.batch.deliveries.len();
+        let mut anybody = false;
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut lists: [&[Subscription]; 2] = [&[]; 2];
+        let mut count = 0;
+        routes.subscriptions.matching(publication.topic, |list| {
+            if let Some(place) = lists.get_mut(count) {
+                *place = list;
+            }
+            count += 1;
+        });
+        if count <= 1 {
+            // One filter holds a client once, so there is nothing to merge.
+            for subscription in lists[0] {
+                if !subscription.is_preceded(lists[0], publication, origin) {
+                    anybody |= subscription.deliver(publication, origin, turn);
+                }
+            }
+        } else {
+            anybody = publish_merged(&routes.subscriptions, publication, origin, turn);
+        }
+        drop(routes);
+        let deliveries = turn.batch.deliveries.len();
+        if deliveries > first_delivery || origin.received.is_some() {
+            let deliveries = first_delivery as u32..deliveries as u32;
+            let message = publication.keep().clone();
+            turn.batch.records.push(Record::Publish { message, origin: origin.received, deliveries });
+        }
+        anybody
+    }
+
+    /// Ends a batch: its records are appended once, and what it touched is flushed at the end of the turn.
+    /// Acknowledgements of the batch leave when the ticket is committed.
+    pub fn finish(&self, batch: &mut Batch) -> Ticket {
+        let ticket = self.journal.append(batch);
+        turn::finish_batch();
+        ticket
+    }
+
+    /// Publishes messages of the gateway itself.
+    pub fn publish_all(&self, messages: &[Message], now: Millis) {
+        let mut batch = Batch::default();
+        let mut turn = Turn { now, batch: &mut batch };
+        for message in messages {
+            self.publish(&Publication::from_message(message), Origin::LOCAL, &mut turn);
+        }
+        self.metrics.received.add(messages.len() as u64);
+        self.finish(&mut batch);
+    }
+
+    /// Subscribes `slot` to `filter`, or changes how it is delivered. `true` where the subscription is new.
+    pub fn subscribe(&self, slot: &Arc<SessionSlot>, filter: &TopicFilter, delivery: Arc<Delivery>) -> bool {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let subscription = Subscription { slot: Arc::clone(slot), delivery };
+        let order = subscription_order(&subscription.delivery);
+        let new = routes
+            .subscriptions
+            .insert(filter, subscription, |other| Arc::ptr_eq(&other.slot, slot) && other.route_order() == order)
+            .is_none();
+        if new {
+            slot.filters().push(filter.clone());
+        }
+        new
+    }
+
+    /// Ends a subscription. `false` where there was none.
+    pub fn unsubscribe(&self, slot: &Arc<SessionSlot>, filter: &TopicFilter) -> bool {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = routes.subscriptions.remove(filter, |other| Arc::ptr_eq(&other.slot, slot)).is_some();
+        if removed {
+            let mut filters = slot.filters();
+            if let Some(index) = filters.iter().position(|known| known == filter) {
+                filters.swap_remove(index);
+            }
+        }
+        removed
+    }
+
+    /// Ends all subscriptions of `slot`.
+    pub fn unsubscribe_all(&self, slot: &Arc<SessionSlot>) {
+        let filters = std::mem::take(&mut *slot.filters());
+        if filters.is_empty() {
+            return;
+        }
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for filter in &filters {
+            routes.subscriptions.remove(filter, |other| Arc::ptr_eq(&other.slot, slot));
+        }
+    }
+
+    /// The retained messages that `filter` matches.
+    pub fn retained(&self, filter: &str, now: Millis) -> Vec<Message> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        routes.retained.matching(filter, now, |message| found.push(message));
+        found
+    }
+
+    /// Delivers the newest retained message of `topic`, if there is one, as `delivery` says.
+    pub fn deliver_retained(
+        &self,
+        slot: &Arc<SessionSlot>,
+        topic: &str,
+        delivery: &Arc<Delivery>,
+        turn: &mut Turn<'_>,
+    ) {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = None;
+        routes.retained.matching(topic, turn.now, |message| newest = Some(message));
+        if let Some(message) = newest {
+            let first_delivery = turn.batch.deliveries.len() as u32;
+            slot.deliver(&Publication::from_message(&message), delivery, true, turn);
+            let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
+            if !deliveries.is_empty() {
+                turn.batch.records.push(Record::Publish { message, origin: None, deliveries });
+            }
+        }
+    }
+
+    /// Retained messages.
+    pub fn retained_count(&self) -> usize {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.len()
+    }
+
+    /// Forgets retained messages that have expired.
+    pub fn remove_expired(&self, now: Millis) {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.remove_expired(now);
+    }
+
+    fn retain(&self, publication: &Publication<'_>, batch: &mut Batch) {
+        let replaced = self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.replace(publication);
+        if !replaced {
+            self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication);
+        }
+        batch.records.push(Record::Retain { message: publication.keep().clone() });
+    }
+}
+
+impl Subscription {
+    fn route_order(&self) -> Option<u16> {
+        subscription_order(&self.delivery)
+    }
+
+    /// Whether an earlier route of the same bridge, with the same filter in `list`, takes the message.
+    fn is_preceded(&self, list: &[Self], publication: &Publication<'_>, origin: Origin<'_>) -> bool {
+        let order = self.route_order();
+        order.is_some()
+            && list.iter().any(|other| {
+                Arc::ptr_eq(&other.slot, &self.slot) && other.route_order() < order && other.takes(publication, origin)
+            })
+    }
+
+    fn takes(&self, publication: &Publication<'_>, origin: Origin<'_>) -> bool {
+        if self.delivery.no_local && origin.slot.is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
+            return false;
+        }
+        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic))
+    }
+
+    fn deliver(&self, publication: &Publication<'_>, origin: Origin<'_>, turn: &mut Turn<'_>) -> bool {
+        let takes = self.takes(publication, origin);
+        if takes {
+            self.slot.deliver(publication, &self.delivery, false, turn);
+        }
+        takes
+    }
+}
+
+fn subscription_order(delivery: &Delivery) -> Option<u16> {
+    delivery.route.as_ref().map(|route| route.order)
+}
+
+/// Delivers to sessions that several filters matched: each gets the message once [MQTT-3.3.4-2].
+fn publish_merged(
+    subscriptions: &Trie<Subscription>,
+    publication: &Publication<'_>,
+    origin: Origin<'_>,
+    turn: &mut Turn<'_>,
+) -> bool {
+    let mut matches = MATCHES.take();
+    subscriptions.matching(publication.topic, |list| {
+        for subscription in list {
+            if subscription.takes(publication, origin) {
+                matches.push((Arc::clone(&subscription.slot), Arc::clone(&subscription.delivery)));
+            }
+        }
+    });
+    matches.sort_by_key(|(slot, _)| Arc::as_ptr(slot));
+    for same in matches.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
+        let (slot, delivery) = &same[0];
+        if same.len() == 1 {
+            slot.deliver(publication, delivery, false, turn);
+        } else {
+            let merged = same[1..].iter().fold((**delivery).clone(), |merged, (_, other)| merged.merge(other));
+            slot.deliver(publication, &Arc::new(merged), false, turn);
+        }
+    }
+    let anybody = !matches.is_empty();
+    matches.clear();
+    MATCHES.set(matches);
+    anybody
+}

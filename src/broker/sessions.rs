@@ -1,0 +1,210 @@
+//! Sessions by client identifier: connecting, taking over, ending, expiring, and wills.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::session_slot::{Attachment, SessionSlot, Will};
+use super::timers::Due;
+use super::{Broker, clock};
+use crate::mqtt::connection::Sender;
+use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
+use crate::mqtt::{Millis, Publication, ReasonCode, Version};
+use crate::net::SocketWriter;
+use crate::store::{Batch, Record};
+
+/// Sessions by client identifier.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_client_id: Mutex<HashMap<Arc<str>, Arc<SessionSlot>>>,
+}
+
+/// A connection that has been let in.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) slot: Arc<SessionSlot>,
+    pub(super) epoch: u64,
+}
+
+impl Broker {
+    /// Lets a client in: finds or makes its session, takes over a connection that it still has, and puts CONNACK and
+    /// what is in flight into the new connection's buffer.
+    ///
+    /// # Errors
+    /// The reason code to refuse with.
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        connect: &Connect<'_>,
+        writer: Option<SocketWriter>,
+        batch: &mut Batch,
+    ) -> Result<Connected, (ReasonCode, Option<SocketWriter>)> {
+        if connect.authentication_method.is_some() {
+            return Err((ReasonCode::BadAuthenticationMethod, writer));
+        }
+        let now = clock::now();
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
+        let client_id: &str = assigned.as_deref().unwrap_or(connect.client_id);
+
+        let (slot, session_present, ended) = {
+            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = sessions.get(client_id).map(Arc::clone);
+            match known {
+                Some(slot) if !connect.clean_start => (slot, true, None),
+                old => {
+                    let slot = self.new_slot(client_id.into());
+                    sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
+                    (slot, false, old)
+                }
+            }
+        };
+        if let Some(old) = ended {
+            // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
+            self.end_session(&old, Some(ReasonCode::SessionTakenOver), batch);
+        }
+        let limits = &self.limits;
+        let mut connack = ConnAck::new(ReasonCode::Success, session_present);
+        connack.receive_maximum = limits.inflight;
+        connack.maximum_packet_size = Some(limits.packet_bytes as u32);
+        connack.topic_alias_maximum = limits.topic_aliases;
+        connack.assigned_client_identifier = assigned.as_deref();
+        connack.shared_subscription_available = false;
+        let mut prelude = Vec::new();
+        connack.encode(connect.version, &mut prelude);
+        let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };
+        let attachment = Attachment {
+            sender: Sender::new(connect.version, connect.maximum_packet_size, alias_maximum),
+            writer,
+            window: connect.receive_maximum.min(limits.inflight),
+            prelude,
+            session_present: true,
+            expiry_interval: connect.session_expiry_interval,
+            will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
+        };
+        slot.heard(now);
+        if attachment.expiry_interval > 0 {
+            batch.records.push(Record::Session {
+                queue: slot.queue_id(),
+                client_id: Arc::clone(slot.client_id()),
+                expiry_interval: attachment.expiry_interval,
+            });
+        }
+        let (epoch, old_will) = slot.attach(attachment, now, batch);
+        if let Some(will) = old_will {
+            // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
+            // is not sent [MQTT-3.1.3-9].
+            if will.delay_interval == 0 {
+                self.publish_will(&will, now);
+            }
+        }
+        if connect.keep_alive > 0 {
+            let interval_ms = u64::from(connect.keep_alive) * 1500;
+            let due = Due::KeepAlive { slot: Arc::downgrade(&slot), epoch, interval_ms };
+            self.timers.schedule(Millis(now.0 + interval_ms), due);
+        }
+        Ok(Connected { slot, epoch })
+    }
+
+    /// Ends the connection of `epoch`; the session ends with it, or waits for as long as it said.
+    pub(super) fn disconnected(&self, slot: &Arc<SessionSlot>, epoch: u64, publish_will: bool) {
+        let Some(detached) = slot.detach(epoch, publish_will) else {
+            return;
+        };
+        let now = clock::now();
+        let session_ends = detached.expiry_interval == 0;
+        if let Some(delay) = detached.will_delay {
+            // The will comes at the latest when the session ends [MQTT-3.1.3-9].
+            let delay = delay.min(detached.expiry_interval);
+            if delay == 0 {
+                self.publish_will_of(slot, epoch, now);
+            } else {
+                self.timers.schedule(now.plus_seconds(delay), Due::Will { slot: Arc::clone(slot), epoch });
+            }
+        }
+        if session_ends {
+            let mut batch = Batch::default();
+            self.end_session(slot, None, &mut batch);
+            self.router.finish(&mut batch);
+        } else if detached.expiry_interval < u32::MAX {
+            let at = now.plus_seconds(detached.expiry_interval);
+            self.timers.schedule(at, Due::Expiry { slot: Arc::downgrade(slot), epoch });
+        }
+    }
+
+    pub(super) fn handle_due(&self, due: Due) {
+        match due {
+            Due::Will { slot, epoch } => self.publish_will_of(&slot, epoch, clock::now()),
+            Due::Expiry { slot, epoch } => {
+                let Some(slot) = slot.upgrade() else {
+                    return;
+                };
+                if slot.epoch() == epoch && !slot.is_connected() {
+                    let mut batch = Batch::default();
+                    self.end_session(&slot, None, &mut batch);
+                    self.router.finish(&mut batch);
+                }
+            }
+            // The timers deal with it themselves.
+            Due::KeepAlive { .. } => {}
+        }
+    }
+
+    /// Ends a session with all that it has. A connection that it still has is closed with `reason`.
+    fn end_session(&self, slot: &Arc<SessionSlot>, reason: Option<ReasonCode>, batch: &mut Batch) {
+        {
+            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
+            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                sessions.remove(slot.client_id());
+            }
+        }
+        self.router.unsubscribe_all(slot);
+        batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
+        // A will that still waits for its delay comes now, with that of a connection that is closed here.
+        if let Some(will) = slot.end(reason.unwrap_or(ReasonCode::SessionTakenOver)) {
+            self.publish_will(&will, clock::now());
+        }
+    }
+
+    fn publish_will_of(&self, slot: &Arc<SessionSlot>, epoch: u64, now: Millis) {
+        if let Some(will) = slot.take_will(epoch) {
+            self.publish_will(&will, now);
+        }
+    }
+
+    fn publish_will(&self, will: &Will, now: Millis) {
+        let mut message = will.message.clone();
+        message.expires_at = will.expiry_interval.map(|seconds| now.plus_seconds(seconds));
+        self.router.publish_all(&[message], now);
+    }
+
+    fn assign_client_id(&self) -> String {
+        use std::hash::{BuildHasher, RandomState};
+        let unique = self.next_queue.fetch_add(1, Ordering::Relaxed);
+        format!("edgeway-{:016x}", RandomState::new().hash_one(unique))
+    }
+
+    /// Closes every client's connection with `reason`.
+    pub(super) fn close_all(&self, reason: ReasonCode) {
+        for slot in self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            slot.close(None, reason);
+        }
+    }
+
+    /// Sessions, connected or not.
+    pub fn session_count(&self) -> usize {
+        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The session of a client identifier.
+    pub fn session(&self, client_id: &str) -> Option<Arc<SessionSlot>> {
+        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).get(client_id).map(Arc::clone)
+    }
+}
+
+fn will_of(will: &ConnectWill<'_>) -> Will {
+    let publication = Publication::new(will.topic, will.payload, will.forwardable, will.qos, will.retain);
+    Will {
+        message: publication.keep().clone(),
+        delay_interval: will.delay_interval,
+        expiry_interval: will.message_expiry_interval,
+    }
+}

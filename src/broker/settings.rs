@@ -1,0 +1,254 @@
+//! The section `broker`: where it listens, who may connect, and how much a client may hold.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use crate::settings::{Endpoint, Located, Mistake, NOT_AVAILABLE_YET, NotYet, OneOrMany, Size};
+
+/// The port of `mqtt://`.
+const MQTT_PORT: u16 = 1883;
+
+/// The section `broker`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// URLs to listen on, one or a list. Default `mqtt://127.0.0.1:1883`; port 0 takes a free one.
+    pub listen: OneOrMany<Located<String>>,
+    /// Who may connect without user and password. Default `loopback`.
+    pub anonymous: Option<Located<Anonymous>>,
+    /// Bounds for each client.
+    pub limits: Limits,
+    /// Certificates of the listeners.
+    pub tls: Option<NotYet>,
+    /// Users by name.
+    pub users: Option<NotYet>,
+}
+
+/// Who may connect without user and password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// `loopback`: clients on this machine.
+    #[default]
+    Loopback,
+    /// `true`: everybody who reaches a listener.
+    Everybody,
+    /// `false`: nobody.
+    Nobody,
+}
+
+/// How much one client may hold. Bridges are not counted.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Clients connected at the same time. Default 1000.
+    pub connections: Located<u32>,
+    /// The largest packet that is taken, 1 KB to 256 MB. Default `1MB`.
+    pub packet: Located<Size>,
+    /// QoS 1 and 2 messages on their way to a client, 1 to 65,535. Default 100.
+    pub inflight: Located<u16>,
+    /// Messages that wait for a client. Default 10000.
+    pub queue: u32,
+    /// Bytes that wait for a client. Default `16MB`.
+    pub queue_bytes: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: Located::nowhere(1_000),
+            packet: Located::nowhere(Size(1024 * 1024)),
+            inflight: Located::nowhere(100),
+            queue: 10_000,
+            queue_bytes: Size(16 * 1024 * 1024),
+        }
+    }
+}
+
+/// A socket to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// A name or an address.
+    pub host: String,
+    /// 0 takes a free one.
+    pub port: u16,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoint =
+            Endpoint { scheme: "mqtt".into(), host: self.host.clone(), port: Some(self.port), path: String::new() };
+        endpoint.fmt(f)
+    }
+}
+
+impl Settings {
+    /// Who may connect without user and password.
+    pub fn anonymous(&self) -> Anonymous {
+        self.anonymous.map(|anonymous| anonymous.value).unwrap_or_default()
+    }
+
+    /// The sockets to listen on.
+    ///
+    /// # Errors
+    /// All that is wrong in the section.
+    pub fn resolve(&self) -> Result<Vec<Listener>, Vec<Mistake>> {
+        self.listeners(self.anonymous())
+    }
+
+    /// What is wrong in a section of which some values could not be read, as far as the rest shows it.
+    pub fn mistakes_of_the_rest(&self) -> Vec<Mistake> {
+        // `anonymous` may have been among them, so nothing is said that depends on it.
+        let anonymous = self.anonymous.map_or(Anonymous::Everybody, |anonymous| anonymous.value);
+        self.listeners(anonymous).err().unwrap_or_default()
+    }
+
+    fn listeners(&self, anonymous: Anonymous) -> Result<Vec<Listener>, Vec<Mistake>> {
+        let mut mistakes = self.limits.mistakes();
+        let mut listeners = Vec::new();
+        if let Some(nobody) = self.anonymous.filter(|anonymous| anonymous.value == Anonymous::Nobody) {
+            let mistake = nobody.mistake("nobody could connect: `users` are not available yet");
+            mistakes.push(mistake.help("write `loopback` or `true`"));
+        }
+        for url in self.listen.iter() {
+            match listener(url, anonymous) {
+                Ok(listener) if listener.port != 0 && listeners.contains(&listener) => {
+                    mistakes.push(url.mistake(format!("`{}` stands here a second time", url.value)));
+                }
+                Ok(listener) => listeners.push(listener),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if self.listen.is_empty() {
+            listeners.push(Listener { host: "127.0.0.1".into(), port: MQTT_PORT });
+        }
+        if mistakes.is_empty() { Ok(listeners) } else { Err(mistakes) }
+    }
+}
+
+impl Limits {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if self.connections.value == 0 {
+            mistakes.push(self.connections.mistake("nobody could connect: 1 or more"));
+        }
+        if !(1024..=256 * 1024 * 1024).contains(&self.packet.value.0) {
+            mistakes.push(self.packet.mistake("the largest packet is 1KB to 256MB"));
+        }
+        if self.inflight.value == 0 {
+            mistakes.push(self.inflight.mistake("nothing could be sent: 1 to 65535"));
+        }
+        mistakes
+    }
+}
+
+fn listener(url: &Located<String>, anonymous: Anonymous) -> Result<Listener, Mistake> {
+    let endpoint = match url.strip_prefix("unix://") {
+        Some(_) => return Err(url.mistake(format!("`unix://` is {NOT_AVAILABLE_YET}"))),
+        None => Endpoint::parse(url)
+            .map_err(|error| url.mistake(format!("`{}` is no URL to listen on", url.value)).help(error.to_string()))?,
+    };
+    match endpoint.scheme.as_str() {
+        "mqtt" => {}
+        scheme @ ("mqtts" | "ws" | "wss") => {
+            return Err(url.mistake(format!("`{scheme}://` is {NOT_AVAILABLE_YET} for listeners")));
+        }
+        scheme => {
+            let mistake = url.mistake(format!("`{scheme}://` is nothing to listen on"));
+            return Err(mistake.help("mqtt://ADDRESS:PORT"));
+        }
+    }
+    if !endpoint.path.is_empty() {
+        return Err(url.mistake(format!("`{}` has no meaning in `mqtt://`", endpoint.path)));
+    }
+    if !endpoint.is_loopback() && anonymous != Anonymous::Everybody {
+        let mistake = url.mistake("beyond this machine a listener wants `anonymous: true`, or users");
+        return Err(mistake.help(
+            "write `anonymous: true` if everybody in the network may connect; `users` and `client_ca` are not available yet",
+        ));
+    }
+    Ok(Listener { host: endpoint.host, port: endpoint.port.unwrap_or(MQTT_PORT) })
+}
+
+impl<'de> Deserialize<'de> for Anonymous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+
+        impl<'de> Visitor<'de> for Word {
+            type Value = Anonymous;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `loopback`")
+            }
+
+            fn visit_bool<E: Error>(self, everybody: bool) -> Result<Anonymous, E> {
+                Ok(if everybody { Anonymous::Everybody } else { Anonymous::Nobody })
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Anonymous, E> {
+                match word {
+                    "loopback" => Ok(Anonymous::Loopback),
+                    _ => Err(E::unknown_variant(word, &["loopback", "true", "false"])),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Anonymous, A::Error> {
+                Err(A::Error::custom(format!("{NOT_AVAILABLE_YET} as a map; there are loopback, true and false")))
+            }
+        }
+
+        deserializer.deserialize_any(Word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(json: &str) -> Result<Vec<String>, Vec<String>> {
+        let settings: Settings = serde_json::from_str(json).unwrap();
+        settings
+            .resolve()
+            .map(|listeners| listeners.iter().map(Listener::to_string).collect())
+            .map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect())
+    }
+
+    #[test]
+    fn it_listens_on_this_machine_unless_told_otherwise() {
+        assert_eq!(resolve("{}").unwrap(), ["mqtt://127.0.0.1:1883"]);
+        assert_eq!(
+            resolve(r#"{"listen": ["mqtt://localhost", "mqtt://[::1]:1884"]}"#).unwrap(),
+            ["mqtt://localhost:1883", "mqtt://[::1]:1884"]
+        );
+        assert_eq!(resolve(r#"{"listen": ["mqtt://0.0.0.0"], "anonymous": true}"#).unwrap(), ["mqtt://0.0.0.0:1883"]);
+    }
+
+    #[test]
+    fn everybody_connects_only_where_that_was_said() {
+        for json in [
+            r#"{"listen": ["mqtt://0.0.0.0"]}"#,
+            r#"{"listen": ["mqtt://192.168.1.1"], "anonymous": "loopback"}"#,
+            r#"{"anonymous": false}"#,
+        ] {
+            assert_eq!(resolve(json).unwrap_err().len(), 1, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_in_words() {
+        for scheme in ["mqtts", "ws", "wss", "unix"] {
+            let mistakes = resolve(&format!(r#"{{"listen": ["{scheme}:///run/x"]}}"#)).unwrap_err();
+            let known = mistakes[0].contains("not available yet") || mistakes[0].contains("no URL");
+            assert!(known, "{mistakes:?}");
+            let mistakes = resolve(&format!(r#"{{"listen": ["{scheme}://127.0.0.1"]}}"#)).unwrap_err();
+            assert!(mistakes[0].contains("not available yet"), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn limits_have_bounds() {
+        assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
+        assert_eq!(Limits::default().queue_bytes, Size(16 * 1024 * 1024));
+    }
+}

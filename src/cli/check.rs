@@ -1,0 +1,184 @@
+//! `edgeway check`: reads a configuration, says every mistake, or what would run.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::bridge::plan::{PlannedRoute, RouteQos};
+use crate::bridge::settings::Retain;
+use crate::config::{self, Configuration, Environment};
+
+/// Check a configuration.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The configuration: a file, or a folder of *.yaml files [default: /etc/edgeway/edgeway.yaml, then
+    /// config/edgeway.yaml]
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl Check {
+    /// Prints what was found; 2 where there are mistakes.
+    pub fn run(self) -> ExitCode {
+        let colour = std::io::stderr().is_terminal();
+        let outcome = check(self.config.as_deref(), &Environment::process(), colour);
+        print!("{}", outcome.stdout);
+        eprint!("{}", outcome.stderr);
+        ExitCode::from(outcome.status)
+    }
+}
+
+/// What a command prints, and the status it ends with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// 0, or 2 where the configuration has mistakes.
+    pub status: u8,
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+}
+
+/// Checks the configuration at `path`, or at the usual places; `colour` is for the mistakes.
+pub fn check(path: Option<&Path>, environment: &Environment<'_>, colour: bool) -> Outcome {
+    let read = config::find(path).map_err(config::Refused::from).and_then(|path| config::read(&path, environment));
+    match read {
+        Ok(configuration) => Outcome { status: 0, stdout: summary(&configuration), stderr: String::new() },
+        Err(refused) => Outcome { status: 2, stdout: String::new(), stderr: refused.render(colour) },
+    }
+}
+
+/// What a configuration does, in a few lines.
+pub fn summary(configuration: &Configuration) -> String {
+    let Configuration { path, settings, resolved } = configuration;
+    let mut lines = Lines(String::new());
+    lines.add(format_args!("{}: no mistakes", path.display()));
+    lines.add(format_args!("gateway   {}", resolved.gateway));
+    for listener in &resolved.listeners {
+        lines.add(format_args!("listens   {listener}"));
+    }
+    if let Some((host, port)) = &resolved.webhooks {
+        lines.add(format_args!("webhooks  {host}:{port}"));
+    }
+    let devices: Vec<&str> = settings.adapters().devices().into_iter().map(|name| name.value.as_str()).collect();
+    if devices.is_empty() {
+        lines.add(format_args!("devices   none"));
+    } else {
+        lines.add(format_args!("devices   {}", devices.join(", ")));
+    }
+    for bridge in &resolved.bridges {
+        let servers: Vec<String> = bridge
+            .servers
+            .iter()
+            .map(|server| {
+                let scheme = if server.tls { "mqtts" } else { "mqtt" };
+                format!("{scheme}://{}:{}", server.host, server.port)
+            })
+            .collect();
+        lines.add(format_args!("bridge    {} to {} as {}", bridge.name, servers.join(", "), bridge.client_id));
+        for route in &bridge.send {
+            lines.add(format_args!("  send    {}", route_line(route)));
+        }
+        for route in &bridge.receive {
+            lines.add(format_args!("  receive {}", route_line(route)));
+        }
+        match &bridge.will {
+            Some(will) => lines.add(format_args!("  will    {} says {}", will.topic, will.payload)),
+            None => lines.add(format_args!("  will    none: no route sends {}/status", resolved.gateway)),
+        }
+    }
+    lines.0
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+fn route_line(route: &PlannedRoute) -> String {
+    let mut line = route.remap.from().to_string();
+    if let Some(to) = route.remap.to() {
+        line.push_str(&format!(" -> {to}"));
+    }
+    match route.qos {
+        RouteQos::Exactly(qos) => line.push_str(&format!(", qos {qos}")),
+        RouteQos::AtMost(crate::mqtt::QoS::ExactlyOnce) => line.push_str(", the message's own qos"),
+        RouteQos::AtMost(qos) => line.push_str(&format!(", qos up to {qos}")),
+    }
+    match route.retain {
+        Retain::Keep => {}
+        Retain::Always => line.push_str(", retained"),
+        Retain::Never => line.push_str(", not retained"),
+    }
+    for except in &route.except {
+        line.push_str(&format!(", except {except}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment<'static> {
+        Environment { variable: &|_| None, host_name: "edge-01".into() }
+    }
+
+    #[test]
+    fn a_configuration_without_mistakes_says_what_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgeway.yaml");
+        std::fs::write(
+            &path,
+            "\
+bridges:
+  cloud:
+    url: mqtt://cloud.example.com
+    send:
+      - { from: \"{gateway}/meter/#\", to: \"plants/meter/#\", qos: 2, retain: true }
+      - { from: \"{gateway}/#\", except: [\"{gateway}/gps\"], max_qos: 1 }
+    receive: [ { from: \"cmd/{gateway}/+\", to: \"{gateway}/+/set\", retain: false } ]
+",
+        )
+        .unwrap();
+        let outcome = check(Some(&path), &environment(), false);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+        let shown = outcome.stdout.replace(&folder.path().display().to_string(), "");
+        insta::assert_snapshot!(shown, @r"
+        /edgeway.yaml: no mistakes
+        gateway   edge-01
+        listens   mqtt://127.0.0.1:1883
+        devices   none
+        bridge    cloud to mqtt://cloud.example.com:1883 as edge-01-cloud
+          send    edge-01/meter/# -> plants/meter/#, qos 2, retained
+          send    edge-01/#, qos up to 1, except edge-01/gps
+          receive cmd/edge-01/+ -> edge-01/+/set, the message's own qos, not retained
+          will    edge-01/status says offline
+        ");
+    }
+
+    #[test]
+    fn a_configuration_with_mistakes_ends_with_status_2() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgeway.yaml");
+        std::fs::write(&path, "brokr: {}\n").unwrap();
+        let outcome = check(Some(&path), &environment(), false);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""));
+        assert!(outcome.stderr.contains("did you mean `broker`?"), "{}", outcome.stderr);
+        let nothing = check(Some(&folder.path().join("none.yaml")), &environment(), false);
+        assert_eq!(nothing.status, 2);
+        assert!(nothing.stderr.starts_with("error: cannot read "), "{}", nothing.stderr);
+    }
+
+    #[test]
+    fn the_default_configuration_has_no_mistakes() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/edgeway.yaml");
+        let outcome = check(Some(&path), &environment(), false);
+        assert_eq!(outcome.stderr, "");
+    }
+}

@@ -1,0 +1,164 @@
+//! The whole configuration: one field for each section, composed of the settings of the modules below.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use crate::adapters::registry::Sections;
+use crate::settings::{Located, Named, NotYet, Payload, Qos, Template};
+use crate::{adapters, bridge, broker};
+
+/// All sections of a configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The gateway itself.
+    pub gateway: Gateway,
+    /// The broker inside.
+    pub broker: Located<broker::settings::Settings>,
+    /// What is kept on disk.
+    pub storage: Storage,
+    /// The page and the REST interface.
+    pub admin: Option<NotYet>,
+    /// The listener of the hooks under `http`.
+    pub webhooks: Webhooks,
+    /// What is logged.
+    pub log: Log,
+    /// Bridges by name.
+    pub bridges: Named<bridge::settings::Settings>,
+
+    /// Modbus lines and hosts by name.
+    pub modbus: Named<adapters::modbus::Settings>,
+    /// Serial devices by name.
+    pub serial: Named<adapters::serial::Settings>,
+    /// HTTP devices by name.
+    pub http: Option<NotYet>,
+    /// Plugins by name.
+    pub exec: Option<NotYet>,
+}
+
+impl Settings {
+    /// The sections of the adapters.
+    pub fn adapters(&self) -> Sections<'_> {
+        Sections { modbus: &self.modbus, serial: &self.serial }
+    }
+}
+
+/// The section `gateway`: its name, and how points are published unless they say otherwise.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// The name that `{gateway}` stands for. Default: the host name.
+    pub name: Option<Located<String>>,
+    /// The topic of a point. Default `{gateway}/{device}/{point}`.
+    pub topic: Located<Template>,
+    /// `plain`, `json`, `object` or a template. Default `plain`.
+    pub payload: Payload,
+    /// QoS of readings. Default 1.
+    pub qos: Qos,
+    /// Whether readings are retained. Default `true`.
+    pub retain: bool,
+    /// Announcement of points by MQTT discovery.
+    pub homeassistant: Option<NotYet>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let topic = Template::parse("{gateway}/{device}/{point}").expect("the default is a template");
+        Self {
+            name: None,
+            topic: Located::nowhere(topic),
+            payload: Payload::Plain,
+            qos: Qos(crate::mqtt::QoS::AtLeastOnce),
+            retain: true,
+            homeassistant: None,
+        }
+    }
+}
+
+/// The section `storage`. This version keeps everything in memory.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// `true` keeps nothing on disk.
+    pub in_memory: InMemory,
+    /// The folder of the journal.
+    pub path: Option<NotYet>,
+    /// Spacing of disk commits.
+    pub commit: Option<NotYet>,
+    /// The most that all queues hold together.
+    pub limit: Option<NotYet>,
+    /// What happens then.
+    pub when_full: Option<NotYet>,
+}
+
+/// `in_memory: true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InMemory;
+
+impl<'de> Deserialize<'de> for InMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match bool::deserialize(deserializer)? {
+            true => Ok(Self),
+            false => Err(D::Error::custom("storage on disk is not available yet\nwrite `in_memory: true`")),
+        }
+    }
+}
+
+/// The section `webhooks`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhooks {
+    /// The address to listen on, `127.0.0.1:8081`. Default: none, no hook is served.
+    pub listen: Option<Located<String>>,
+}
+
+/// The section `log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    pub level: LogLevel,
+    /// `text` or `json`. Default `text`.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What may fail.
+    Warn,
+    /// Starts, stops, connections of bridges.
+    #[default]
+    Info,
+    /// Each connection.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word, as `tracing` takes it too.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one object a line.
+    Json,
+}

@@ -1,0 +1,149 @@
+//! The rules between values: what no single value can know about itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::schema::Settings;
+use crate::adapters::point::Publishing;
+use crate::adapters::registry::Planned;
+use crate::bridge::Plan;
+use crate::broker::settings::Listener;
+use crate::mapping::PayloadFormat;
+use crate::mqtt::TopicName;
+use crate::settings::names::{check_bridge_name, check_device_names, level_problem};
+use crate::settings::{Located, Mistake, Payload, Place, split_host};
+
+/// What the rules made of the settings.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The sockets of the broker.
+    pub listeners: Vec<Listener>,
+    /// The address of the webhooks, host and port.
+    pub webhooks: Option<(String, u16)>,
+    /// The bridges.
+    pub bridges: Vec<Plan>,
+    /// The adapters, ready to run.
+    pub adapters: Planned,
+}
+
+/// Checks every rule; `folder` is that of the configuration.
+///
+/// Where `mistakes` has something already, values are missing that may have been there: what depends on them is not
+/// checked.
+pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &mut Vec<Mistake>) -> Resolved {
+    let known = mistakes.clone();
+    let is_clean = |place: Place| !known.iter().any(|mistake| place.contains(mistake.place));
+    let mut resolved = Resolved { gateway: gateway_name(settings, host_name, mistakes), ..Resolved::default() };
+    topic_template(settings, &resolved.gateway, mistakes);
+    match settings.broker.resolve() {
+        _ if !is_clean(settings.broker.place) => mistakes.extend(settings.broker.mistakes_of_the_rest()),
+        Ok(listeners) => resolved.listeners = listeners,
+        Err(more) => mistakes.extend(more),
+    }
+    if let Some(listen) = &settings.webhooks.listen {
+        match webhooks(listen) {
+            Ok(address) => resolved.webhooks = Some(address),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    for (name, bridge) in &settings.bridges {
+        mistakes.extend(check_bridge_name(name));
+        match bridge.resolve(&resolved.gateway, name, folder) {
+            _ if !is_clean(bridge.place) => {
+                mistakes.extend(bridge.mistakes_of_the_rest(&resolved.gateway, name, folder));
+            }
+            Ok(plan) => resolved.bridges.push(plan),
+            Err(more) => mistakes.extend(more),
+        }
+    }
+    client_ids(settings, &resolved.bridges, mistakes);
+    mistakes.extend(check_device_names(settings.adapters().devices()));
+    let defaults = Publishing {
+        topic: Some(Located { value: settings.gateway.topic.as_str().into(), place: settings.gateway.topic.place }),
+        qos: Some(settings.gateway.qos.0),
+        retain: Some(settings.gateway.retain),
+        payload: Some(match settings.gateway.payload {
+            Payload::Plain | Payload::Template(_) => PayloadFormat::Plain,
+            Payload::Json => PayloadFormat::Json,
+            Payload::Object => PayloadFormat::Object,
+        }),
+    };
+    resolved.adapters = settings.adapters().plan(&resolved.gateway, &defaults, is_clean);
+    mistakes.append(&mut resolved.adapters.mistakes);
+    resolved
+}
+
+fn gateway_name(settings: &Settings, host_name: &str, mistakes: &mut Vec<Mistake>) -> String {
+    let Some(name) = &settings.gateway.name else {
+        return host_name.into();
+    };
+    if let Some(problem) = level_problem(name) {
+        mistakes.push(name.mistake(format!("`{}` is no name of a gateway", name.value)).help(problem));
+        return host_name.into();
+    }
+    name.value.clone()
+}
+
+/// Every point needs a topic of its own.
+fn topic_template(settings: &Settings, gateway: &str, mistakes: &mut Vec<Mistake>) {
+    let topic = &settings.gateway.topic;
+    let sample = topic.expand(|name| match name {
+        "gateway" => Some(gateway),
+        "device" | "point" | "bus" => Some(name_of(name)),
+        _ => None,
+    });
+    match sample {
+        Err(error) => {
+            let help = "in a topic there are {gateway}, {device}, {point} and {bus}";
+            mistakes.push(topic.mistake(error.to_string()).help(help));
+        }
+        Ok(sample) => {
+            if let Err(error) = TopicName::new(&sample) {
+                mistakes.push(topic.mistake(format!("`{}` is no topic", topic.as_str())).help(error.to_string()));
+            }
+            let missing: Vec<_> = ["device", "point"].into_iter().filter(|name| !topic.mentions(name)).collect();
+            if let Some(first) = missing.first() {
+                let mistake = topic.mistake(format!("without `{{{first}}}` several points share one topic"));
+                mistakes.push(mistake.help("for example \"{gateway}/{device}/{point}\""));
+            }
+        }
+    }
+}
+
+fn name_of(name: &str) -> &'static str {
+    if name == "device" { "device" } else { "x" }
+}
+
+/// Two connections with one client id to one broker throw each other out for ever.
+fn client_ids(settings: &Settings, bridges: &[Plan], mistakes: &mut Vec<Mistake>) {
+    let mut first: HashMap<(&str, u16, &str), &str> = HashMap::new();
+    for plan in bridges {
+        for server in &plan.servers {
+            let other = *first.entry((&server.host, server.port, &plan.client_id)).or_insert(&plan.name);
+            let place = |bridge: &str| {
+                let (name, settings) = settings.bridges.get_key_value(bridge)?;
+                Some(settings.client_id.as_ref().map_or(name.place, |client_id| client_id.place))
+            };
+            if let (true, Some(here), Some(there)) = (other != plan.name, place(&plan.name), place(other)) {
+                let message = format!("`{other}` has the same client id at {}", server.host);
+                let mistake = Mistake::new(here, message).related(there, "the same one");
+                mistakes.push(mistake.help("a broker keeps one connection for each client id"));
+                break;
+            }
+        }
+    }
+}
+
+fn webhooks(listen: &Located<String>) -> Result<(String, u16), Mistake> {
+    let wrong = || listen.mistake(format!("`{}` is no address to listen on", listen.value));
+    if listen.contains("://") {
+        return Err(wrong().help("an address has no scheme: 127.0.0.1:8081"));
+    }
+    match split_host(listen) {
+        Ok((host, Some(port))) => Ok((host, port)),
+        Ok(_) => Err(wrong().help("host and port: 127.0.0.1:8081")),
+        Err(error) => Err(wrong().help(error.to_string())),
+    }
+}

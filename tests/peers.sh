@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients and
+# socat, and PyPI's pymodbus and paho-mqtt in a virtual environment. Debian's packages are unpacked, never
+# installed, so no root is needed, nothing outside .peers/ changes and no service is started.
+#
+#   tests/peers.sh          prints a line per peer; does nothing when all are there
+#
+# EDGEWAY_PEERS   the folder to install into (default: .peers in the repository)
+set -euo pipefail
+
+TOOLS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd socat)
+DEBIAN_PACKAGES=(mosquitto mosquitto-clients socat)
+PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5)
+PYTHON_AT_LEAST=3.10
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+peers=${EDGEWAY_PEERS:-$repository/.peers}
+mkdir -p "$peers/bin"
+peers=$(cd "$peers" && pwd)
+log=$peers/install.log
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+if command -v flock >/dev/null 2>&1; then
+  exec 9>"$peers/lock"
+  flock 9
+fi
+
+fail() {
+  printf 'peers: %s\n' "$*" >&2
+  exit 1
+}
+
+# The program of that name on the machine, outside .peers/.
+on_machine() {
+  local folder
+  local IFS=:
+  for folder in $PATH; do
+    [ "$folder" != "$peers/bin" ] && [ -x "$folder/$1" ] && { printf '%s/%s\n' "$folder" "$1"; return 0; }
+  done
+  return 1
+}
+
+# --- Debian's packages -------------------------------------------------------------------------------------
+
+apt_options=()
+
+# Package lists of our own under .peers/, which need no root; for a machine whose lists are absent or too old.
+use_own_package_lists() {
+  mkdir -p "$peers/apt/lists/partial" "$peers/apt/cache/archives/partial"
+  apt_options=(
+    -o "Dir::State=$peers/apt" -o "Dir::State::status=/var/lib/dpkg/status"
+    -o "Dir::Cache=$peers/apt/cache" -o "Debug::NoLocking=1"
+  )
+  [ "$(id -u)" != 0 ] || apt_options+=(-o "APT::Sandbox::User=root")
+  apt-get "${apt_options[@]}" update >>"$log" 2>&1
+}
+
+# What of the given packages and all they depend on is not on the machine. An upgrade ("Inst name [old] ...")
+# is left out: the older one that is there serves.
+missing_packages() {
+  apt-get "${apt_options[@]}" install --simulate --no-install-recommends "$@" 2>>"$log" |
+    awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
+}
+
+download() {
+  local packages
+  packages=$(missing_packages "$@") || return 1
+  [ -n "$packages" ] || return 0
+  # shellcheck disable=SC2086 # names of packages hold no spaces
+  (cd "$peers/packages" && apt-get "${apt_options[@]}" download $packages >>"$log" 2>&1)
+}
+
+unpack_debian() {
+  command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1 ||
+    fail "not there: $missing. This machine has no apt: install $* (or what your system calls them), then try again."
+  local package
+  rm -rf "$peers/packages"
+  mkdir -p "$peers/packages" "$peers/debian"
+  if ! download "$@"; then
+    { use_own_package_lists && download "$@"; } ||
+      fail "cannot download $*: see $log, or install them and try again"
+  fi
+  for package in "$peers"/packages/*.deb; do
+    [ -e "$package" ] || continue
+    dpkg -x "$package" "$peers/debian"
+  done
+  rm -rf "$peers/packages"
+}
+
+# The unpacked folders that hold shared libraries, as the wrappers name them.
+library_path() {
+  find "$peers/debian/lib" "$peers/debian/usr/lib" \( -name '*.so' -o -name '*.so.*' \) ! -path '*/python3*' -printf '%h\n' 2>/dev/null |
+    sort -u | sed "s|^$peers|\$peers|" | paste -sd: || true
+}
+
+# write_wrapper NAME PROGRAM: .peers/bin/NAME runs .peers/PROGRAM with the unpacked libraries. The wrapper
+# replaces itself, so its process id is the program's.
+write_wrapper() {
+  local file=$peers/bin/$1
+  cat >"$file.new" <<WRAPPER
+#!/bin/sh
+peers=\$(dirname "\$(dirname "\$(readlink -f "\$0")")")
+LD_LIBRARY_PATH="$(library_path)\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH
+exec "\$peers/$2" "\$@"
+WRAPPER
+  chmod +x "$file.new"
+  mv -f "$file.new" "$file"
+}
+
+install_tools() {
+  local tool program
+  missing=
+  for tool in "${TOOLS[@]}"; do
+    [ -x "$peers/bin/$tool" ] && continue
+    if program=$(on_machine "$tool"); then
+      ln -sfn "$program" "$peers/bin/$tool"
+    else
+      missing="$missing $tool"
+    fi
+  done
+  missing=${missing# }
+  [ -n "$missing" ] || return 0
+  echo "peers: unpacking ${DEBIAN_PACKAGES[*]}"
+  unpack_debian "${DEBIAN_PACKAGES[@]}"
+  for tool in $missing; do
+    program=$(cd "$peers" && find debian -path "*bin/$tool" | head -n 1)
+    [ -n "$program" ] || fail "$tool is in none of the packages ${DEBIAN_PACKAGES[*]}: see $log"
+    write_wrapper "$tool" "$program"
+  done
+}
+
+# --- Python's packages -------------------------------------------------------------------------------------
+
+recent_enough() {
+  "$1" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_AT_LEAST'.split('.'))))" 2>/dev/null
+}
+
+find_python() {
+  local name program
+  for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+    program=$(on_machine "$name") && recent_enough "$program" && { printf '%s\n' "$program"; return 0; }
+  done
+  return 1
+}
+
+install_python() {
+  local wanted="${PYTHON_PACKAGES[*]}" python wheel
+  if [ -x "$peers/bin/python" ] && [ "$(cat "$peers/venv/edgeway-packages" 2>/dev/null)" = "$wanted" ] &&
+    "$peers/bin/python" -c 'import pymodbus, paho.mqtt.client, serial' 2>/dev/null; then
+    return 0
+  fi
+  echo "peers: installing $wanted"
+  rm -rf "$peers/venv"
+  missing="Python $PYTHON_AT_LEAST or newer"
+  if python=$(find_python); then
+    rm -f "$peers/bin/python"
+  else
+    unpack_debian python3
+    python=$(find "$peers/debian/usr/bin" -name 'python3.[0-9]*' -type f -perm -u+x | sort -V | tail -n 1)
+    [ -n "$python" ] || fail "Debian's python3 holds no interpreter: see $log"
+    LD_LIBRARY_PATH=$(library_path | sed "s|\$peers|$peers|g")
+    export LD_LIBRARY_PATH
+  fi
+  # Debian keeps the module that brings pip in a package apart; its wheel serves as well.
+  if ! "$python" -m venv "$peers/venv" >>"$log" 2>&1; then
+    rm -rf "$peers/venv"
+    missing="Python's pip"
+    unpack_debian python3-pip-whl
+    wheel=$(find "$peers/debian/usr/share/python-wheels" /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null | head -n 1 || true)
+    [ -n "$wheel" ] || fail "no pip: install python3-venv, then try again (see $log)"
+    "$python" -m venv --without-pip "$peers/venv" >>"$log" 2>&1 || fail "cannot make a virtual environment: see $log"
+    "$peers/venv/bin/python" "$wheel/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}" >>"$log" 2>&1 ||
+      fail "cannot install $wanted: see $log"
+  else
+    "$peers/venv/bin/python" -m pip install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}" >>"$log" 2>&1 ||
+      fail "cannot install $wanted: see $log"
+  fi
+  write_wrapper python venv/bin/python
+  printf '%s\n' "$wanted" >"$peers/venv/edgeway-packages"
+}
+
+# --- what is there -----------------------------------------------------------------------------------------
+
+: >"$log"
+install_tools
+install_python
+for tool in "${TOOLS[@]}"; do
+  if [ -L "$peers/bin/$tool" ]; then
+    printf 'peers: %-17s %s\n' "$tool" "$(readlink "$peers/bin/$tool")"
+  else
+    printf 'peers: %-17s %s\n' "$tool" "unpacked in $peers"
+  fi
+done
+for package in "${PYTHON_PACKAGES[@]}"; do
+  printf 'peers: %-17s %s\n' "${package%%==*}" "${package##*==} in $peers/venv"
+done
