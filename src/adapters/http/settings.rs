@@ -54,6 +54,8 @@ pub struct Settings {
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
     pub payload: Option<Located<Payload>>,
+    /// Not available yet.
+    pub on_offline: Option<NotYet>,
     /// The values in an answer; without them it goes out as it came.
     pub points: Named<PointSettings>,
 }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
     pub payload: Option<Located<Payload>>,
+    /// Not available yet.
+    pub on_offline: Option<NotYet>,
     /// The values in a message; without them it goes out as it was parsed.
     pub points: Named<PointSettings>,
 }
