@@ -1,7 +1,7 @@
 //! HTTP devices: sources that are polled, and webhooks to which others post. Values are found by JSONPath.
 //!
 //! ```text
-//! poll::Poll  -- GET -->  device           device -- POST -->  webhook::router
+//! poll::Poll  -- GET -->  device           device -- POST -->  webhook::Webhooks
 //!     |  <- JSON, at most 1 MB -                                   | at most 256 KB
 //!     +--> source::Source -> messages <----------------------------+
 //!  write  <- …/set                          ?time: the reading's own time
@@ -21,7 +21,7 @@ use serde_json::Value as Json;
 
 pub use self::client::Client;
 pub use self::settings::{Planned, Settings, conflicting_hooks};
-pub use self::webhook::{Hook, router};
+pub use self::webhook::{Hook, Webhooks};
 use super::handle::unix_millis;
 use crate::mapping::{JsonPath, text};
 

@@ -274,21 +274,20 @@ async fn a_shelly_that_others_met_is_read() {
     running.stop().await;
 }
 
-/// A webhook on a free port, what it publishes, and its URL.
-async fn hook(settings: Json) -> (Arc<Recorder>, String) {
+/// A webhook on a free port, and its URL.
+async fn hook(settings: Json) -> (Running, String) {
     let Planned::Webhook(hook) = plan(settings) else { panic!("no webhook") };
-    let recorder = Arc::new(Recorder::default());
-    let (_, receiver) = mpsc::channel(1);
-    let handle = AdapterHandle::new("edge".into(), recorder.clone(), Vec::new(), receiver, CancellationToken::new());
-    let path = hook.path().to_owned();
-    let url = serve(router(vec![(hook, handle)])).await;
-    (recorder, format!("{url}{path}"))
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}{}", listener.local_addr().unwrap(), hook.path());
+    let hooks = Webhooks::new(listener, vec![hook]);
+    assert_eq!(hooks.devices(), ["plug"]);
+    (run(Box::new(hooks)), url)
 }
 
 #[tokio::test]
 async fn a_post_with_the_token_is_published_and_others_are_refused() {
     let settings = json!({"webhook": "/hooks/:bell*", "token": "s3 cret", "points": {"pressed": {"path": "$.event"}}});
-    let (recorder, url) = hook(settings).await;
+    let (running, url) = hook(settings).await;
     let client = reqwest::Client::new();
     let good = r#"{"event": "ring"}"#;
     let post = || client.post(&url).body(good);
@@ -305,6 +304,7 @@ async fn a_post_with_the_token_is_published_and_others_are_refused() {
     ] {
         assert_eq!(request.send().await.unwrap().status().as_u16(), status);
     }
+    let recorder = Arc::clone(&running.recorder);
     assert_eq!(recorder.published(), [], "nothing of it is published, and the device is not online");
     for request in [
         post().bearer_auth("s3 cret"),
@@ -319,16 +319,18 @@ async fn a_post_with_the_token_is_published_and_others_are_refused() {
         ["", "online"]
     );
     assert_eq!(recorder.published()[2..], rings);
+    drop(client);
+    running.stop().await;
 }
 
 #[tokio::test]
 async fn without_points_a_body_goes_out_as_it_came() {
-    let (recorder, url) = hook(json!({"webhook": "/h"})).await;
+    let (running, url) = hook(json!({"webhook": "/h"})).await;
     let client = reqwest::Client::new();
     let text = client.post(&url).header("Content-Type", "text/plain; charset=utf-8").body("door open");
     assert_eq!(text.send().await.unwrap().status().as_u16(), 204);
     let json = client.post(&url).json(&json!({"a": [1, 2]}));
     assert_eq!(json.send().await.unwrap().status().as_u16(), 204);
-    let published: Vec<String> = recorder.published()[2..].iter().map(|(_, payload)| payload.clone()).collect();
+    let published: Vec<String> = running.recorder.published()[2..].iter().map(|(_, payload)| payload.clone()).collect();
     assert_eq!(published, ["door open", r#"{"a":[1,2]}"#]);
 }

@@ -1,4 +1,4 @@
-//! Devices that POST to us: a router over all webhooks, which the gateway mounts on `webhooks.listen`.
+//! Devices that POST to us: all webhooks of the gateway on the one listener of `webhooks.listen`.
 //!
 //! | answer | when |
 //! |---|---|
@@ -11,6 +11,8 @@
 //! | 413 | more than 256 KB |
 
 use std::collections::HashMap;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,19 +23,22 @@ use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 use super::sampled_at;
 use crate::adapters::source::Source;
-use crate::adapters::{AdapterHandle, Health};
+use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health};
 use crate::mapping::JsonPath;
 use crate::settings::Secret;
 
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests may take to end when the gateway stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One webhook, ready to be mounted by [`router`].
+/// One webhook, ready to be served by [`Webhooks`].
 #[derive(Debug)]
 pub struct Hook {
     path: String,
@@ -62,7 +67,7 @@ impl Hook {
 struct Mounted {
     token: Option<Secret>,
     time: Option<JsonPath>,
-    handle: AdapterHandle,
+    handle: Arc<AdapterHandle>,
     started: Instant,
     /// Guards what was published last, for the moment of reading one body and publishing it: so that two posts at
     /// once come out in one order.
@@ -71,12 +76,61 @@ struct Mounted {
 
 type TimeMissed = bool;
 
-/// A router over `hooks`, each with the handle that it publishes by. Hooks on one path are refused by
+/// All webhooks of the gateway on one listener.
+#[derive(Debug)]
+pub struct Webhooks {
+    listener: TcpListener,
+    hooks: Vec<Hook>,
+}
+
+impl Webhooks {
+    /// Serves `hooks` on `listener`, and nothing else.
+    pub fn new(listener: TcpListener, hooks: Vec<Hook>) -> Self {
+        Self { listener, hooks }
+    }
+}
+
+impl Adapter for Webhooks {
+    fn name(&self) -> &str {
+        "webhooks"
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.hooks.iter().map(|hook| hook.device().to_owned()).collect()
+    }
+
+    fn command_topics(&self) -> Vec<CommandTopic> {
+        Vec::new()
+    }
+
+    fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let cancelled = handle.cancellation();
+        let server = axum::serve(self.listener, router(self.hooks, &Arc::new(handle)));
+        let server = server.with_graceful_shutdown(cancelled.clone().cancelled_owned());
+        Box::pin(async move {
+            let too_late = async {
+                cancelled.cancelled().await;
+                tokio::time::sleep(STOP_TIMEOUT).await;
+            };
+            tokio::select! {
+                ended = server.into_future() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "webhooks ended");
+                    }
+                }
+                () = too_late => {}
+            }
+        })
+    }
+}
+
+/// A router over `hooks`, which publish by `handle`. Hooks on one path are refused by
 /// [`super::settings::conflicting_hooks`] before; of such the last one is mounted.
-pub fn router(hooks: Vec<(Hook, AdapterHandle)>) -> Router {
+pub fn router(hooks: Vec<Hook>, handle: &Arc<AdapterHandle>) -> Router {
     let started = Instant::now();
-    let mounted = hooks.into_iter().map(|(hook, handle)| {
+    let mounted = hooks.into_iter().map(|hook| {
         let state = Mutex::new((hook.source, false));
+        let handle = Arc::clone(handle);
         (hook.path, Mounted { token: hook.token, time: hook.time, handle, started, state })
     });
     let hooks: Arc<HashMap<String, Mounted>> = Arc::new(mounted.collect());
