@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod handle;
+pub mod http;
 pub mod modbus;
 pub mod point;
 pub mod registry;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
 
 use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
 use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
-use crate::settings::{Duration, Located, Mistake};
+use crate::settings::{Duration, Located};
 
 /// What may be said of messages at the gateway, a bus, a device or a point; the innermost wins.
 ///
@@ -58,76 +58,6 @@ impl Reporting {
             None if self.on_change => Report::OnChange { max_silence_ms },
             None => Report::Always,
         }
-    }
-}
-
-/// Reads `qos:`, for `#[serde(deserialize_with)]`.
-///
-/// # Errors
-/// What is not 0, 1 or 2.
-pub fn qos<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<QoS>, D::Error> {
-    let value = Option::<u8>::deserialize(deserializer)?;
-    value
-        .map(|value| QoS::from_wire(value).ok_or_else(|| D::Error::custom(format!("qos is 0, 1 or 2, not {value}"))))
-        .transpose()
-}
-
-/// Reads `payload:`, for `#[serde(deserialize_with)]`.
-///
-/// # Errors
-/// What is not `plain`, `json` or `object`.
-pub fn payload_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PayloadFormat>, D::Error> {
-    let word = Option::<String>::deserialize(deserializer)?;
-    match word.as_deref() {
-        None => Ok(None),
-        Some("plain") => Ok(Some(PayloadFormat::Plain)),
-        Some("json") => Ok(Some(PayloadFormat::Json)),
-        Some("object") => Ok(Some(PayloadFormat::Object)),
-        Some(template) if template.contains('{') => {
-            Err(D::Error::custom("a template as payload is not available yet; plain, json and object are"))
-        }
-        Some(word) => Err(D::Error::custom(format!("payload is plain, json or object, not `{word}`"))),
-    }
-}
-
-/// `template` with each `{name}` replaced by its value; a name that is not known stays as it is.
-pub fn expand_topic(template: &str, values: &[(&str, &str)]) -> String {
-    let mut expanded = String::with_capacity(template.len() + 32);
-    let mut rest = template;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        expanded.push_str(before);
-        let value = from.find('}').and_then(|end| {
-            let (_, value) = values.iter().find(|(name, _)| *name == &from[1..end])?;
-            Some((value, end))
-        });
-        match value {
-            // One pass: a value that looks like a template is none.
-            Some((value, end)) => {
-                expanded.push_str(value);
-                rest = &from[end + 1..];
-            }
-            None => {
-                expanded.push('{');
-                rest = &from[1..];
-            }
-        }
-    }
-    expanded.push_str(rest);
-    expanded
-}
-
-/// What is wrong with the name of a point: it is one level of a topic, and none of those that Edgeway uses itself.
-pub fn point_name_mistake(name: &Located<String>) -> Option<Mistake> {
-    match name.as_str() {
-        "set" | "status" | "error" => {
-            Some(name.mistake(format!("`{}` is no name for a point: Edgeway uses this topic itself", name.value)))
-        }
-        "" => Some(name.mistake("a point has a name")),
-        text if text.contains(['/', '+', '#', '\0', '{', '}']) => {
-            Some(name.mistake("the name of a point has no `/`, `+`, `#`, `{` or `}`"))
-        }
-        _ => None,
     }
 }
 
@@ -229,27 +159,5 @@ impl Point {
     /// Forgets what was published last, so that the next value goes out.
     pub fn reset(&mut self) {
         self.filter.reset();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn topics_expand_the_names_that_are_known() {
-        let values = [("gateway", "edge"), ("device", "{point}"), ("point", "power")];
-        assert_eq!(expand_topic("{gateway}/{device}/{point}", &values), "edge/{point}/power");
-        assert_eq!(expand_topic("a/{bus}/{point", &values), "a/{bus}/{point");
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_templates_expand(template in "[{}a-c/°]{0,20}") {
-            let expanded = expand_topic(&template, &[("a", "1")]);
-            prop_assert_eq!(expanded, template.replace("{a}", "1"));
-        }
     }
 }

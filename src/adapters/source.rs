@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::point::{Point, Publishing, Reporting, expand_topic, point_name_mistake};
+use super::point::{Point, Publishing, Reporting};
 use crate::mapping::{JsonPath, Linear, PayloadFormat, Value, ValueType, payload, text};
 use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
-use crate::settings::{Located, Mistake, Place};
+use crate::settings::names::check_point_name;
+use crate::settings::{Located, Mistake, NOT_AVAILABLE_YET, Payload, Place, Qos, Template};
 
 /// The template of a topic where none is set.
 pub const DEFAULT_TOPIC: &str = "{gateway}/{device}/{point}";
@@ -124,7 +125,7 @@ impl Source {
             .map_err(|mistake| mistakes.push(mistake));
         let mut planned: Vec<SourcePoint> = Vec::with_capacity(points.len());
         for plan in points {
-            mistakes.extend(point_name_mistake(plan.name));
+            mistakes.extend(check_point_name(plan.name));
             match SourcePoint::plan(names, &device, publishing, &plan) {
                 Ok(point) => {
                     // With `object` one message carries all points, on the topic of the device.
@@ -151,6 +152,11 @@ impl Source {
     /// Name of the device.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// Whether it has points; else its answers go out as they are.
+    pub fn has_points(&self) -> bool {
+        !self.points.is_empty()
     }
 
     /// The topic of the device as a whole; commands for it arrive on this topic and `/set`.
@@ -184,8 +190,8 @@ impl Source {
                 continue;
             };
             if object {
-                let value = value.map(|value| point.point.round(value));
-                due |= value.as_ref().is_none_or(|value| point.point.accept(value, now_ms));
+                let (value, is_due) = point.point.part(value, now_ms);
+                due |= is_due;
                 values.push((index, value));
             } else {
                 harvest.messages.extend(point.point.message(value, time_ms, now_ms));
@@ -289,11 +295,31 @@ impl SourcePoint {
     }
 }
 
+/// What settings say of messages; a mistake where this version cannot do it.
+pub fn publishing(
+    topic: Option<&Located<String>>,
+    qos: Option<Qos>,
+    retain: Option<bool>,
+    payload: Option<&Located<Payload>>,
+    mistakes: &mut Vec<Mistake>,
+) -> Publishing {
+    let payload = payload.and_then(|payload| match payload.value {
+        Payload::Plain => Some(PayloadFormat::Plain),
+        Payload::Json => Some(PayloadFormat::Json),
+        Payload::Object => Some(PayloadFormat::Object),
+        Payload::Template(_) => {
+            let mistake = payload.mistake(format!("a template as payload is {NOT_AVAILABLE_YET}"));
+            mistakes.push(mistake.help("there are plain, json and object"));
+            None
+        }
+    });
+    Publishing { topic: topic.cloned(), qos: qos.map(|qos| qos.0), retain, payload }
+}
+
 fn topic(template: &Located<String>, names: Names<'_>, point: &Located<String>) -> Result<TopicName, Mistake> {
-    let values = [("gateway", names.gateway), ("device", names.device), ("point", point)];
     // A default stands nowhere: then the name is where the eye should go.
     let place = if template.place == Place::default() { point.place } else { template.place };
-    check_topic(&expand_topic(template, &values), place)
+    expand(template, names, Some(point), place)
 }
 
 /// The topic of the device itself: that of its points without the level of the point.
@@ -304,18 +330,19 @@ fn whole_topic(names: Names<'_>, publishing: &Publishing) -> Result<TopicName, M
     let text = text.strip_suffix("/{point}").unwrap_or(text);
     // A template with the point in the middle has no level to leave out: the device has its usual topic.
     let text = if text.contains("{point}") { "{gateway}/{device}" } else { text };
-    check_topic(&expand_topic(text, &[("gateway", names.gateway), ("device", names.device)]), place)
+    expand(text, names, None, place)
 }
 
-fn check_topic(text: &str, place: Place) -> Result<TopicName, Mistake> {
-    if let Some(start) = text.find('{')
-        && let Some(end) = text[start..].find('}')
-    {
-        let unknown = &text[start..=start + end];
-        return Err(Mistake::new(place, format!("`{unknown}` is not known here"))
-            .help("a topic has {gateway}, {device} and {point}"));
-    }
-    TopicName::new(text).map_err(|error| Mistake::new(place, error.to_string()))
+fn expand(template: &str, names: Names<'_>, point: Option<&str>, place: Place) -> Result<TopicName, Mistake> {
+    let values = |name: &str| match name {
+        "gateway" => Some(names.gateway),
+        "device" => Some(names.device.as_str()),
+        "point" => point,
+        _ => None,
+    };
+    let text = Template::parse(template).and_then(|template| template.expand(values));
+    let text = text.map_err(|error| Mistake::new(place, error.to_string()))?;
+    TopicName::new(&text).map_err(|error| Mistake::new(place, error.to_string()))
 }
 
 #[cfg(test)]
@@ -396,14 +423,13 @@ mod tests {
         let publishing = Publishing { topic: Some(name("{gateway}/all")), ..Publishing::default() };
         let mistakes = source(&publishing, vec![plan(&one, "$.a"), plan(&two, "$.b"), plan(&set, "$.c")]).unwrap_err();
         let messages: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-        let expected = [
-            "`two` has the topic of `one`",
-            "`set` is no name for a point: Edgeway uses this topic itself",
-            "`set` has the topic of `one`",
-        ];
+        let expected = ["`two` has the topic of `one`", "no point can be named `set`", "`set` has the topic of `one`"];
         assert_eq!(messages, expected);
         let publishing = Publishing { topic: Some(name("{gatway}/{point}")), ..Publishing::default() };
         let mistakes = source(&publishing, Vec::new()).unwrap_err();
-        assert_eq!(mistakes[0].message, "`{gatway}` is not known here");
+        assert_eq!(
+            mistakes[0].message,
+            "`{gatway}` stands for nothing; there are {gateway}, {device}, {point}, {bus}, {bridge}"
+        );
     }
 }

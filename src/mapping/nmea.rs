@@ -474,5 +474,5 @@ impl Untimed {
 }
 
 #[cfg(test)]
-#[path = "nmea_tests.rs"]
+#[path = "tests/nmea.rs"]
 mod tests;

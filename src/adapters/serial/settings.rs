@@ -11,11 +11,10 @@ use super::Serial;
 use super::parse::Parser;
 use super::port::PortSettings;
 use crate::adapters::Adapter;
-use crate::adapters::point::{Publishing, Reporting, payload_format, qos};
-use crate::adapters::source::{Names, PointPlan, Selector, Source};
-use crate::mapping::{JsonPath, PayloadFormat, ValueType, nmea};
-use crate::mqtt::QoS;
-use crate::settings::{self, Located, Mistake, Named, NotYet, Size};
+use crate::adapters::point::{Publishing, Reporting};
+use crate::adapters::source::{Names, PointPlan, Selector, Source, publishing};
+use crate::mapping::{JsonPath, ValueType, nmea};
+use crate::settings::{self, Located, Mistake, NOT_AVAILABLE_YET, Named, NotYet, Payload, Qos, Size};
 
 /// Longest line where nothing else is said.
 const DEFAULT_MAX_LINE: u64 = 4096;
@@ -59,13 +58,13 @@ pub struct Settings {
     /// Topic template, default `{gateway}/{device}/{point}`.
     pub topic: Option<Located<String>>,
     /// QoS, default 1.
-    #[serde(deserialize_with = "qos")]
-    pub qos: Option<QoS>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
-    #[serde(deserialize_with = "payload_format")]
-    pub payload: Option<PayloadFormat>,
+    pub payload: Option<Located<Payload>>,
+    /// Not available yet.
+    pub on_offline: Option<NotYet>,
     /// The values in a message; without them it goes out as it was parsed.
     pub points: Named<PointSettings>,
 }
@@ -98,8 +97,7 @@ pub struct PointSettings {
     /// Topic template.
     pub topic: Option<Located<String>>,
     /// QoS.
-    #[serde(deserialize_with = "qos")]
-    pub qos: Option<QoS>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Not available yet.
@@ -186,7 +184,9 @@ impl<'de> Deserialize<'de> for Frame {
             fn visit_str<E: Error>(self, word: &str) -> Result<Frame, E> {
                 match word {
                     "line" => Ok(Frame::Line),
-                    "slip" | "cobs" => Err(E::custom(format!("`frame: {word}` is not available yet; `line` is"))),
+                    "slip" | "cobs" => {
+                        Err(E::custom(format!("`frame: {word}` is {NOT_AVAILABLE_YET}\nthere is `line`")))
+                    }
                     _ => Err(E::unknown_variant(word, &["line"])),
                 }
             }
@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for Frame {
                 let key: Option<String> = map.next_key()?;
                 match key.as_deref() {
                     Some(key @ ("until" | "length" | "prefix" | "idle")) => {
-                        Err(A::Error::custom(format!("`frame: {{ {key} }}` is not available yet; `line` is")))
+                        Err(A::Error::custom(format!("`frame: {{ {key} }}` is {NOT_AVAILABLE_YET}\nthere is `line`")))
                     }
                     _ => Err(A::Error::custom("frame is `line`")),
                 }
@@ -237,7 +237,9 @@ impl<'de> Deserialize<'de> for Parse {
                     "text" => Ok(Parse::Text),
                     "json" => Ok(Parse::Json),
                     "nmea" => Ok(Parse::Nmea),
-                    "csv" => Err(E::custom("`parse: csv` is not available yet; text, json, nmea and regex are")),
+                    "csv" => Err(E::custom(format!(
+                        "`parse: csv` is {NOT_AVAILABLE_YET}\nthere are text, json, nmea and regex"
+                    ))),
                     _ => Err(E::unknown_variant(word, WORDS)),
                 }
             }
@@ -247,7 +249,7 @@ impl<'de> Deserialize<'de> for Parse {
                 let parse = match key.as_deref() {
                     Some("regex") => Parse::Regex(map.next_value()?),
                     Some("binary") => {
-                        return Err(A::Error::custom("`parse: { binary }` is not available yet"));
+                        return Err(A::Error::custom(format!("`parse: {{ binary }}` is {NOT_AVAILABLE_YET}")));
                     }
                     Some(key) => return Err(A::Error::unknown_field(key, &["regex"])),
                     None => return Err(A::Error::custom("parse is `text`, `json`, `nmea` or `{ regex: … }`")),
@@ -303,12 +305,8 @@ impl Settings {
         let points =
             self.points.iter().filter_map(|(name, point)| self.plan_point(name, point, &parser, &mut mistakes));
         let points: Vec<PointPlan<'_>> = points.collect();
-        let publishing = defaults.overridden_by(&Publishing {
-            topic: self.topic.clone(),
-            qos: self.qos,
-            retain: self.retain,
-            payload: self.payload,
-        });
+        let own = publishing(self.topic.as_ref(), self.qos, self.retain, self.payload.as_ref(), &mut mistakes);
+        let publishing = defaults.overridden_by(&own);
         let source = Source::plan(Names { gateway, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong));
         let (Ok(source), Ok(parser), Some(port), true) = (source, parser, port, mistakes.is_empty()) else {
@@ -404,7 +402,7 @@ impl Settings {
                 max_silence: point.max_silence,
                 round: point.round,
             },
-            publishing: Publishing { topic: point.topic.clone(), qos: point.qos, retain: point.retain, payload: None },
+            publishing: publishing(point.topic.as_ref(), point.qos, point.retain, None, mistakes),
         })
     }
 
@@ -507,6 +505,8 @@ mod tests {
         assert_eq!(mistakes(nmea), ["a fix has no `latt`", "speed comes in km/h, not in kn"]);
         let regex = json!({"port": "p", "parse": {"regex": "(?P<a>.)"}, "points": {"b": {}, "c": {"group": "a"}}});
         assert_eq!(mistakes(regex), ["the regular expression has no group `b`"]);
+        let template = json!({"port": "p", "payload": "{value} W"});
+        assert_eq!(mistakes(template), ["a template as payload is not available yet"]);
         let text = json!({"port": "p", "points": {"b": {"path": "$.b"}}});
         assert_eq!(mistakes(text), ["`path` is for `parse: json` and `parse: nmea`"]);
     }
@@ -518,7 +518,6 @@ mod tests {
             json!({"frame": {"until": "\u{3}"}}),
             json!({"parse": "csv"}),
             json!({"parse": {"binary": {}}}),
-            json!({"payload": "{value}"}),
             json!({"points": {"a": {"expr": "x * 2"}}}),
         ] {
             let error = serde_json::from_value::<Settings>(settings).unwrap_err().to_string();
