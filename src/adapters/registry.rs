@@ -3,7 +3,7 @@
 use crate::settings::{Located, Mistake, Named, Place};
 
 use super::point::Publishing;
-use super::{Adapter, modbus, serial};
+use super::{Adapter, http, modbus, serial};
 
 /// The sections of the adapters.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,8 @@ pub struct Sections<'a> {
     pub modbus: &'a Named<modbus::Settings>,
     /// `serial`
     pub serial: &'a Named<serial::Settings>,
+    /// `http`
+    pub http: &'a Named<http::Settings>,
 }
 
 /// What the sections made.
@@ -19,6 +21,8 @@ pub struct Sections<'a> {
 pub struct Planned {
     /// One per bus, port or source, ready to run.
     pub adapters: Vec<Box<dyn Adapter>>,
+    /// Devices that post to us; they share the listener of `webhooks`.
+    pub hooks: Vec<http::Hook>,
     /// What is wrong.
     pub mistakes: Vec<Mistake>,
 }
@@ -34,7 +38,7 @@ impl<'a> Sections<'a> {
     /// The names of all devices.
     pub fn devices(&self) -> Vec<&'a Located<String>> {
         let modbus = self.modbus.values().flat_map(|bus| bus.devices.keys());
-        modbus.chain(self.serial.keys()).collect()
+        modbus.chain(self.serial.keys()).chain(self.http.keys()).collect()
     }
 
     /// Plans all adapters of the gateway called `gateway`; `defaults` is what it says of their messages. Entries at
@@ -47,6 +51,16 @@ impl<'a> Sections<'a> {
         for (name, settings) in self.serial.iter().filter(|(_, settings)| complete(settings.place)) {
             planned.add(settings.plan(name, gateway, defaults));
         }
+        // One client, so that connections and names are shared.
+        let client = http::Client::default();
+        for (name, settings) in self.http.iter().filter(|(_, settings)| complete(settings.place)) {
+            match settings.plan(name, gateway, defaults, &client) {
+                Ok(http::Planned::Poll(poll)) => planned.adapters.push(poll),
+                Ok(http::Planned::Webhook(hook)) => planned.hooks.push(hook),
+                Err(mistakes) => planned.mistakes.extend(mistakes),
+            }
+        }
+        planned.mistakes.extend(http::conflicting_hooks(self.http));
         planned
     }
 }

@@ -31,7 +31,7 @@ pub struct Settings {
     /// Serial devices by name.
     pub serial: Named<adapters::serial::Settings>,
     /// HTTP devices by name.
-    pub http: Option<NotYet>,
+    pub http: Named<adapters::http::Settings>,
     /// Plugins by name.
     pub exec: Option<NotYet>,
 }
@@ -39,7 +39,7 @@ pub struct Settings {
 impl Settings {
     /// The sections of the adapters.
     pub fn adapters(&self) -> Sections<'_> {
-        Sections { modbus: &self.modbus, serial: &self.serial }
+        Sections { modbus: &self.modbus, serial: &self.serial, http: &self.http }
     }
 }
 

@@ -72,6 +72,13 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
     };
     resolved.adapters = settings.adapters().plan(&resolved.gateway, &defaults, is_clean);
     mistakes.append(&mut resolved.adapters.mistakes);
+    if !resolved.adapters.hooks.is_empty()
+        && settings.webhooks.listen.is_none()
+        && let Some((name, _)) = settings.http.iter().find(|(_, device)| device.webhook.is_some())
+    {
+        let mistake = name.mistake("a webhook wants a listener");
+        mistakes.push(mistake.help("for example webhooks: { listen: \"127.0.0.1:8081\" }"));
+    }
     resolved
 }
 

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 pub use listen::ListenError;
 
+use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
 use crate::broker::{Broker, Limits, QueueLimits, clock, listener};
 use crate::config::Configuration;
@@ -57,6 +58,14 @@ impl Gateway {
         }
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
 
+        let mut adapters = resolved.adapters.adapters;
+        if let Some((host, port)) = resolved.webhooks.filter(|_| !resolved.adapters.hooks.is_empty()) {
+            let mut opened = listen::bind(&host, port).await.map_err(StartError::Listen)?;
+            if let Some(listener) = opened.pop() {
+                adapters.push(Box::new(Webhooks::new(listener, resolved.adapters.hooks)));
+            }
+        }
+
         let broker = Broker::start(limits_of(&settings.broker.limits), Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
@@ -70,7 +79,7 @@ impl Gateway {
         let bridges: Vec<Bridge> =
             resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker)).collect();
         gateway.publish_status(&resolved.gateway);
-        gateway.start_adapters(&resolved.gateway, resolved.adapters.adapters);
+        gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
