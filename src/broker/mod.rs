@@ -15,11 +15,11 @@ pub mod listener;
 mod local_client;
 mod retained;
 pub mod router;
-mod session_slot;
+pub mod session_slot;
 mod sessions;
 pub mod settings;
 mod timers;
-mod trie;
+pub mod trie;
 pub mod turn;
 
 use std::sync::Arc;
