@@ -101,7 +101,7 @@ impl Broker {
         });
         let timed = Arc::clone(&broker);
         broker.tasks.spawn(async move {
-            timed.timers.run(timed.cancelled.clone(), |due| timed.handle_due(due)).await;
+            timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
         });
         broker
     }

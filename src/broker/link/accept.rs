@@ -56,7 +56,7 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
-    let version = connect.version;
+    let (version, keep_alive) = (connect.version, connect.keep_alive);
     let mut batch = Batch::default();
     let connected = match broker.connect(&connect, writer.take(), &mut batch) {
         Ok(connected) => connected,
@@ -69,7 +69,9 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     tracing::debug!(client = %connected.slot.client_id(), ?version, "client connected");
     let partial = input.split_off(length);
     let exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
-    Ok(Link::new(io, receiver, exchange, partial))
+    let mut link = Link::new(io, receiver, exchange, partial);
+    link.watch_keep_alive(keep_alive);
+    Ok(link)
 }
 
 /// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.
