@@ -160,17 +160,21 @@ impl Link {
             End::Closed(reason) => (Some(*reason), true),
             End::Peer(Some(ReasonCode::Success)) => (None, false),
             End::Peer(_) | End::Transport(_) => (None, true),
-            End::TakenOver => (None, false),
+            End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
-        if let Some(reason) = reason
-            && exchange.version == Version::V5
-            && reason.is_error()
-        {
-            let mut bytes = Vec::new();
-            Disconnect::new(reason).encode(Version::V5, &mut bytes);
-            exchange.slot.send(exchange.epoch, &bytes);
-            let last_words = poll_fn(|cx| self.poll_write(cx));
-            let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
+        let reason = reason.filter(|reason| exchange.version == Version::V5 && reason.is_error());
+        let mut last_words = Vec::new();
+        if let Some(reason) = reason {
+            Disconnect::new(reason).encode(Version::V5, &mut last_words);
+        }
+        match (&mut self.io, end) {
+            // The session writes to another connection by now; a socket got its last words from the one who took over.
+            (Io::Stream { output, .. }, End::TakenOver) => output.extend_from_slice(&last_words),
+            _ => exchange.slot.send(exchange.epoch, &last_words),
+        }
+        if !last_words.is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx));
+            let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
         }
         let exchange = &self.exchange;
         exchange.broker.disconnected(&exchange.slot, exchange.epoch, publish_will);
