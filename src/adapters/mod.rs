@@ -11,6 +11,7 @@ pub mod point;
 pub mod registry;
 pub mod serial;
 pub mod source;
+pub mod topics;
 
 use std::future::Future;
 use std::pin::Pin;

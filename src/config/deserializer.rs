@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::access::{Entries, Items, Variant, WithPlace};
-use super::error::{Error, Kind, describe, nearest, one_of};
+use super::error::{Error, Kind, describe};
 use super::nodes::{Content, Node, Scalar, Value};
-use crate::settings::{LOCATED, Mistake, ONE_OR_MANY};
+use crate::settings::{LOCATED, Mistake, ONE_OR_MANY, nearest, one_of};
 
 /// So many mistakes are enough to begin with.
 const MAX_MISTAKES: usize = 100;

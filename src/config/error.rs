@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Expected, Unexpected};
 
 use super::nodes::{Content, Node, Scalar, Style, Value};
-use crate::settings::{Mistake, NOT_AVAILABLE_YET, Place};
+use crate::settings::{Mistake, NOT_AVAILABLE_YET, Place, nearest, one_of};
 
 /// An error on its way up to the node that it belongs to.
 #[derive(Debug)]
@@ -168,28 +168,5 @@ impl Scalar {
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         matches!(self.value(), Value::Integer(_) | Value::Float(_))
-    }
-}
-
-/// The word of `known` that `word` was probably meant to be.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    if word.len() > 64 {
-        return None;
-    }
-    let lower = word.to_lowercase().replace('-', "_");
-    known
-        .iter()
-        .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase().replace('-', "_")), *candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().min(word.chars().count()) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `a, b and c`.
-pub fn one_of(words: &[&str], conjunction: &str) -> String {
-    match words {
-        [] => "nothing".into(),
-        [only] => (*only).into(),
-        [all @ .., last] => format!("{} {conjunction} {last}", all.join(", ")),
     }
 }

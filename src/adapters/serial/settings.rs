@@ -11,23 +11,21 @@ use super::Serial;
 use super::parse::Parser;
 use super::port::PortSettings;
 use crate::adapters::Adapter;
-use crate::adapters::point::{Publishing, Reporting};
-use crate::adapters::source::{Names, PointPlan, Selector, Source, publishing};
-use crate::mapping::{JsonPath, ValueType, nmea};
-use crate::settings::{self, Located, Mistake, NOT_AVAILABLE_YET, Named, NotYet, Payload, Qos, Size};
+use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::point::{DEFAULT_EVERY, Publishing, Reporting, SPANS};
+use crate::adapters::source::{PointPlan, Selector, Source};
+use crate::adapters::topics::Names;
+use crate::mapping::{JsonPath, PayloadFormat, ValueType, nmea};
+use crate::settings::{self, Located, Mistake, NOT_AVAILABLE_YET, Named, NotYet, Qos, Size, Template, nearest, one_of};
 
 /// Longest line where nothing else is said.
 const DEFAULT_MAX_LINE: u64 = 4096;
 /// The most that `max_line` can be.
 const MAX_MAX_LINE: u64 = 1024 * 1024;
-/// How often a device is asked where nothing else is said.
-const DEFAULT_ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long a device that talks by itself may be silent where nothing else is said.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(60);
 /// A device that is asked very often may still be silent for this long.
 const LEAST_SILENCE: Duration = Duration::from_secs(5);
-/// How long a command may take where nothing else is said.
-const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One serial port and the device on it.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -56,13 +54,13 @@ pub struct Settings {
     /// Silence after which the device is offline.
     pub offline_after: Option<Located<settings::Duration>>,
     /// Topic template, default `{gateway}/{device}/{point}`.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS, default 1.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
-    pub payload: Option<Located<Payload>>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// The values in a message; without them it goes out as it was parsed.
@@ -87,15 +85,15 @@ pub struct PointSettings {
     /// Added after scaling, default 0.
     pub offset: Option<Located<f64>>,
     /// Digits behind the decimal point.
-    pub round: Option<u8>,
+    pub round: Option<Located<u8>>,
     /// Publish only what is farther than this from the last value.
-    pub deadband: Option<f64>,
+    pub deadband: Option<Located<f64>>,
     /// Publish only what differs, default false.
     pub on_change: bool,
     /// With `deadband` and `on_change`: publish at least this often, default 15m.
-    pub max_silence: Option<settings::Duration>,
+    pub max_silence: Option<Located<settings::Duration>>,
     /// Topic template.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
@@ -305,9 +303,9 @@ impl Settings {
         let points =
             self.points.iter().filter_map(|(name, point)| self.plan_point(name, point, &parser, &mut mistakes));
         let points: Vec<PointPlan<'_>> = points.collect();
-        let own = publishing(self.topic.as_ref(), self.qos, self.retain, self.payload.as_ref(), &mut mistakes);
+        let own = Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload };
         let publishing = defaults.overridden_by(&own);
-        let source = Source::plan(Names { gateway, device: name }, &publishing, points);
+        let source = Source::plan(Names { gateway, bus: None, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong));
         let (Ok(source), Ok(parser), Some(port), true) = (source, parser, port, mistakes.is_empty()) else {
             return Err(mistakes);
@@ -318,7 +316,7 @@ impl Settings {
             parser,
             port,
             max_line: max_line.0 as usize,
-            every: if self.ask.is_some() { every.or(Some(DEFAULT_ASK_EVERY)) } else { every },
+            every: if self.ask.is_some() { every.or(Some(DEFAULT_EVERY)) } else { every },
             ask: self.ask.as_ref().map(|ask| ask.value.clone().into_bytes()),
             write: self.write.as_ref().map(|write| write.value.clone()),
             write_timeout: self.write_timeout.map_or(DEFAULT_WRITE_TIMEOUT, |timeout| timeout.0),
@@ -330,16 +328,14 @@ impl Settings {
     fn default_silence(&self) -> Duration {
         let every = self.every.map(|every| every.0 * 3);
         match (&self.ask, every) {
-            (Some(_), every) => every.unwrap_or(DEFAULT_ASK_EVERY * 3).max(LEAST_SILENCE),
+            (Some(_), every) => every.unwrap_or(DEFAULT_EVERY * 3).max(LEAST_SILENCE),
             (None, every) => every.unwrap_or_default().max(DEFAULT_SILENCE),
         }
     }
 
     fn plan_port(&self, name: &Located<String>, mistakes: &mut Vec<Mistake>) -> Option<PortSettings> {
         let baud = self.baud.unwrap_or(Located::nowhere(9600));
-        if !(50..=4_000_000).contains(&*baud) {
-            mistakes.push(baud.mistake("baud is 50 to 4000000"));
-        }
+        mistakes.extend(baud.outside("baud", 50..=4_000_000));
         let Some(path) = self.port.as_ref().filter(|port| !port.is_empty()) else {
             mistakes.push(
                 name.mistake(format!("`{}` has no port", name.value)).help("for example `port: /dev/serial/by-id/…`"),
@@ -354,14 +350,10 @@ impl Settings {
     }
 
     fn check_times(&self, mistakes: &mut Vec<Mistake>) {
-        let least = Duration::from_millis(10);
-        for (key, time) in
-            [("every", self.every), ("offline_after", self.offline_after), ("write_timeout", self.write_timeout)]
-        {
-            if let Some(time) = time.filter(|time| time.0 < least) {
-                mistakes.push(time.mistake(format!("{key} is at least 10ms")));
-            }
-        }
+        let times =
+            [("every", self.every), ("offline_after", self.offline_after), ("write_timeout", self.write_timeout)];
+        let outside = |(key, time): (&str, Option<Located<settings::Duration>>)| time?.outside(key, SPANS);
+        mistakes.extend(times.into_iter().filter_map(outside));
     }
 
     fn plan_point<'a>(
@@ -402,7 +394,7 @@ impl Settings {
                 max_silence: point.max_silence,
                 round: point.round,
             },
-            publishing: publishing(point.topic.as_ref(), point.qos, point.retain, None, mistakes),
+            publishing: Publishing { topic: point.topic.clone(), qos: point.qos, retain: point.retain, payload: None },
         })
     }
 
@@ -450,11 +442,10 @@ impl Settings {
 }
 
 fn did_you_mean(word: &str, known: &[&str]) -> String {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro(word, a).total_cmp(&strsim::jaro(word, b)));
-    match nearest {
-        Some(nearest) if strsim::jaro(word, nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        Some(_) => format!("there are {}", known.join(", ")),
-        None => "a group is written (?P<name>…)".into(),
+    match nearest(word, known) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if known.is_empty() => "a group is written (?P<name>…)".into(),
+        None => format!("there are {}", one_of(known, "and")),
     }
 }
 
@@ -491,7 +482,7 @@ mod tests {
     #[test]
     fn every_mistake_is_found_at_once() {
         let found = mistakes(json!({
-            "baud": 9, "max_line": "2MB", "every": "1ms", "write": "OUT\n", "parse": {"regex": "(?P<weight>"},
+            "baud": 9, "max_line": "2MB", "every": "0s", "write": "OUT\n", "parse": {"regex": "(?P<weight>"},
             "points": {"w": {"path": "$.w"}, "status": {}},
         }));
         assert_eq!(found.len(), 8, "{found:?}");
@@ -505,10 +496,23 @@ mod tests {
         assert_eq!(mistakes(nmea), ["a fix has no `latt`", "speed comes in km/h, not in kn"]);
         let regex = json!({"port": "p", "parse": {"regex": "(?P<a>.)"}, "points": {"b": {}, "c": {"group": "a"}}});
         assert_eq!(mistakes(regex), ["the regular expression has no group `b`"]);
-        let template = json!({"port": "p", "payload": "{value} W"});
-        assert_eq!(mistakes(template), ["a template as payload is not available yet"]);
         let text = json!({"port": "p", "points": {"b": {"path": "$.b"}}});
         assert_eq!(mistakes(text), ["`path` is for `parse: json` and `parse: nmea`"]);
+    }
+
+    #[test]
+    fn when_a_value_is_published_is_checked() {
+        let points = json!({"a": {"type": "text", "deadband": 1}, "b": {"round": 16}, "c": {"max_silence": "1m"},
+            "d": {"deadband": -1}});
+        assert_eq!(
+            mistakes(json!({"port": "p", "topic": "{gateway}/{device}/{point}", "points": points})),
+            [
+                "`deadband` belongs to numbers; `on_change` does for anything",
+                "`round` is 0 to 15",
+                "`max_silence` belongs to `deadband` or `on_change`",
+                "a deadband is a number from 0 on",
+            ]
+        );
     }
 
     #[test]
@@ -518,6 +522,7 @@ mod tests {
             json!({"frame": {"until": "\u{3}"}}),
             json!({"parse": "csv"}),
             json!({"parse": {"binary": {}}}),
+            json!({"payload": "{value} W"}),
             json!({"points": {"a": {"expr": "x * 2"}}}),
         ] {
             let error = serde_json::from_value::<Settings>(settings).unwrap_err().to_string();
