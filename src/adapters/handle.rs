@@ -132,12 +132,14 @@ pub fn unix_millis() -> i64 {
 }
 
 /// A [`Publish`] that remembers what was published, for tests of adapters.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Recorder {
     messages: Mutex<Vec<Message>>,
     arrived: tokio::sync::Notify,
 }
 
+#[cfg(test)]
 impl Publish for Recorder {
     fn publish(&self, messages: &[Message]) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(messages);
@@ -145,6 +147,7 @@ impl Publish for Recorder {
     }
 }
 
+#[cfg(test)]
 impl Recorder {
     /// Topics and payloads so far, payloads as text.
     pub fn published(&self) -> Vec<(String, String)> {
@@ -158,13 +161,23 @@ impl Recorder {
     }
 
     /// Waits until `found` says so of what has been published.
+    ///
+    /// # Panics
+    /// When that does not come; the message tells what was published last.
     pub async fn until(&self, mut found: impl FnMut(&[(String, String)]) -> bool) {
-        loop {
-            let arrived = self.arrived.notified();
-            if found(&self.published()) {
-                return;
+        let waiting = async {
+            loop {
+                let arrived = self.arrived.notified();
+                if found(&self.published()) {
+                    return;
+                }
+                arrived.await;
             }
-            arrived.await;
-        }
+        };
+        super::patience::within(waiting, || {
+            let published = self.published();
+            format!("{} published, at last {:?}", published.len(), published.iter().rev().take(10).collect::<Vec<_>>())
+        })
+        .await;
     }
 }

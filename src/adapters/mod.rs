@@ -7,6 +7,8 @@ pub mod command;
 pub mod handle;
 pub mod http;
 pub mod modbus;
+#[cfg(test)]
+mod patience;
 pub mod point;
 pub mod registry;
 pub mod serial;

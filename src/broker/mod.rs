@@ -15,11 +15,11 @@ pub mod listener;
 mod local_client;
 mod retained;
 pub mod router;
-mod session_slot;
+pub mod session_slot;
 mod sessions;
 pub mod settings;
 mod timers;
-mod trie;
+pub mod trie;
 pub mod turn;
 
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Broker {
         });
         let timed = Arc::clone(&broker);
         broker.tasks.spawn(async move {
-            timed.timers.run(timed.cancelled.clone(), |due| timed.handle_due(due)).await;
+            timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
         });
         broker
     }

@@ -58,6 +58,11 @@ struct Outgoing {
     /// Seconds that it outlives its connection.
     expiry_interval: u32,
     will: Option<Box<Will>>,
+    /// Without connection: when the will is due, and when the session ends.
+    will_at: Option<Millis>,
+    ends_at: Option<Millis>,
+    /// When the timers will look at the session next.
+    timer_at: Option<Millis>,
 }
 
 /// What is published when a client goes without saying so.
@@ -150,13 +155,13 @@ pub enum Attention {
     Close(ReasonCode),
 }
 
-/// What is left when a connection has ended.
-#[derive(Debug)]
-pub struct Detached {
-    /// Seconds that the session outlives the connection.
-    pub expiry_interval: u32,
-    /// Seconds until the will is due, where there is one; [`SessionSlot::take_will`] has it.
-    pub will_delay: Option<u32>,
+/// What is due for a session without connection.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// The will.
+    pub will: Option<Box<Will>>,
+    /// Whether the session is over.
+    pub ends: bool,
 }
 
 /// The context of deliveries: when, and what is recorded of them.
@@ -186,6 +191,9 @@ impl SessionSlot {
                 durable: false,
                 expiry_interval: 0,
                 will: None,
+                will_at: None,
+                ends_at: None,
+                timer_at: None,
             }),
             metrics,
         })
@@ -270,6 +278,7 @@ impl SessionSlot {
         outgoing.durable = attachment.expiry_interval > 0;
         outgoing.expiry_interval = attachment.expiry_interval;
         let will = std::mem::replace(&mut outgoing.will, attachment.will);
+        (outgoing.will_at, outgoing.ends_at) = (None, None);
         if attachment.session_present {
             outgoing.session.resume(attachment.window);
         } else {
@@ -303,32 +312,62 @@ impl SessionSlot {
         (epoch, will.filter(|_| was_connected))
     }
 
-    /// Ends the connection of `epoch`. `None` where another has taken over meanwhile.
-    pub fn detach(&self, epoch: u64, publish_will: bool) -> Option<Detached> {
+    /// Ends the connection of `epoch`, and says from when on [`SessionSlot::take_due`] has something. `false` where
+    /// another has taken over meanwhile.
+    pub fn detach(&self, epoch: u64, publish_will: bool, now: Millis) -> bool {
         let mut outgoing = self.lock();
         if outgoing.epoch != epoch || matches!(outgoing.attached, Attached::None) {
-            return None;
+            return false;
         }
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
         if !publish_will {
             outgoing.will = None;
         }
-        let will_delay = outgoing.will.as_ref().map(|will| will.delay_interval);
+        // The will comes at the latest when the session ends [MQTT-3.1.3-9].
+        let expiry_interval = outgoing.expiry_interval;
+        outgoing.will_at =
+            outgoing.will.as_ref().map(|will| now.plus_seconds(will.delay_interval.min(expiry_interval)));
+        // 0xFFFFFFFF is never.
+        outgoing.ends_at = (expiry_interval < u32::MAX).then(|| now.plus_seconds(expiry_interval));
         // QoS 0 is not queued for those who are away.
         outgoing.queue.remove_if(|entry| entry.sequence.is_none());
-        let expiry_interval = outgoing.expiry_interval;
         drop(outgoing);
         drop(attached);
-        Some(Detached { expiry_interval, will_delay })
+        true
     }
 
-    /// Takes the will of the connection of `epoch`, which has ended. `None` where the session has been resumed.
-    pub fn take_will(&self, epoch: u64) -> Option<Box<Will>> {
+    /// Takes what is due at `now` for a session without connection.
+    pub fn take_due(&self, now: Millis) -> Due {
         let mut outgoing = self.lock();
-        if outgoing.epoch != epoch || !matches!(outgoing.attached, Attached::None) {
+        if !matches!(outgoing.attached, Attached::None) {
+            return Due::default();
+        }
+        let mut due = Due::default();
+        if outgoing.will_at.is_some_and(|at| at <= now) {
+            outgoing.will_at = None;
+            due.will = outgoing.will.take();
+        }
+        if outgoing.ends_at.is_some_and(|at| at <= now) {
+            outgoing.ends_at = None;
+            due.ends = true;
+        }
+        due
+    }
+
+    /// The time for which a timer must be set, if none that is set already comes before it.
+    pub(super) fn arm_timer(&self) -> Option<Millis> {
+        let mut outgoing = self.lock();
+        let at = [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?;
+        if outgoing.timer_at.is_some_and(|armed| armed <= at) {
             return None;
         }
-        outgoing.will.take()
+        outgoing.timer_at = Some(at);
+        Some(at)
+    }
+
+    /// Notes that the timer that was set has come.
+    pub(super) fn disarm_timer(&self) {
+        self.lock().timer_at = None;
     }
 
     /// Ends the session: closes a connection that it still has, and returns a will that has not been published.
@@ -337,6 +376,7 @@ impl SessionSlot {
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
         outgoing.epoch += 1;
         let will = outgoing.will.take();
+        (outgoing.will_at, outgoing.ends_at) = (None, None);
         drop(outgoing);
         if let Attached::Wire(wire) = attached {
             wire.end(reason);

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::session_slot::{Attachment, SessionSlot, Will};
-use super::timers::Due;
 use super::{Broker, clock};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
@@ -96,55 +95,28 @@ impl Broker {
                 self.publish_will(&will, now);
             }
         }
-        if connect.keep_alive > 0 {
-            let interval_ms = u64::from(connect.keep_alive) * 1500;
-            let due = Due::KeepAlive { slot: Arc::downgrade(&slot), epoch, interval_ms };
-            self.timers.schedule(Millis(now.0 + interval_ms), due);
-        }
         Ok(Connected { slot, epoch })
     }
 
     /// Ends the connection of `epoch`; the session ends with it, or waits for as long as it said.
     pub(super) fn disconnected(&self, slot: &Arc<SessionSlot>, epoch: u64, publish_will: bool) {
-        let Some(detached) = slot.detach(epoch, publish_will) else {
-            return;
-        };
         let now = clock::now();
-        let session_ends = detached.expiry_interval == 0;
-        if let Some(delay) = detached.will_delay {
-            // The will comes at the latest when the session ends [MQTT-3.1.3-9].
-            let delay = delay.min(detached.expiry_interval);
-            if delay == 0 {
-                self.publish_will_of(slot, epoch, now);
-            } else {
-                self.timers.schedule(now.plus_seconds(delay), Due::Will { slot: Arc::clone(slot), epoch });
-            }
-        }
-        if session_ends {
-            let mut batch = Batch::default();
-            self.end_session(slot, None, &mut batch);
-            self.router.finish(&mut batch);
-        } else if detached.expiry_interval < u32::MAX {
-            let at = now.plus_seconds(detached.expiry_interval);
-            self.timers.schedule(at, Due::Expiry { slot: Arc::downgrade(slot), epoch });
+        if slot.detach(epoch, publish_will, now) {
+            self.handle_due(slot, now);
+            self.timers.schedule(slot);
         }
     }
 
-    pub(super) fn handle_due(&self, due: Due) {
-        match due {
-            Due::Will { slot, epoch } => self.publish_will_of(&slot, epoch, clock::now()),
-            Due::Expiry { slot, epoch } => {
-                let Some(slot) = slot.upgrade() else {
-                    return;
-                };
-                if slot.epoch() == epoch && !slot.is_connected() {
-                    let mut batch = Batch::default();
-                    self.end_session(&slot, None, &mut batch);
-                    self.router.finish(&mut batch);
-                }
-            }
-            // The timers deal with it themselves.
-            Due::KeepAlive { .. } => {}
+    /// Does what is due for a session without connection.
+    pub(super) fn handle_due(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        let due = slot.take_due(now);
+        if let Some(will) = due.will {
+            self.publish_will(&will, now);
+        }
+        if due.ends {
+            let mut batch = Batch::default();
+            self.end_session(slot, None, &mut batch);
+            self.router.finish(&mut batch);
         }
     }
 
@@ -161,12 +133,6 @@ impl Broker {
         // A will that still waits for its delay comes now, with that of a connection that is closed here.
         if let Some(will) = slot.end(reason.unwrap_or(ReasonCode::SessionTakenOver)) {
             self.publish_will(&will, clock::now());
-        }
-    }
-
-    fn publish_will_of(&self, slot: &Arc<SessionSlot>, epoch: u64, now: Millis) {
-        if let Some(will) = slot.take_will(epoch) {
-            self.publish_will(&will, now);
         }
     }
 

@@ -1,7 +1,7 @@
-//! What happens later: keep alives, will delays, session expiry. One task and one heap for all sessions.
+//! What happens later to sessions without connection: their will, and their end. One task and one heap for all.
 //!
-//! Nothing is re-armed on the hot path: a keep alive that comes due looks when its session was last heard, and is put
-//! back for the time that remains.
+//! A session stands in the heap once, whatever happens to it meanwhile: when its time comes, it says what is due, and
+//! is put back for what is not. (A connection's keep alive is its link's own affair.)
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,20 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::session_slot::SessionSlot;
-use crate::mqtt::{Millis, ReasonCode};
+use crate::mqtt::Millis;
 
-/// What is due.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// The client of `epoch` should have been heard within `interval_ms` [MQTT-3.1.2-22].
-    KeepAlive { slot: Weak<SessionSlot>, epoch: u64, interval_ms: u64 },
-    /// The will of a session that has been without connection since `epoch` ended.
-    Will { slot: Arc<SessionSlot>, epoch: u64 },
-    /// The session has been without connection since `epoch` ended for as long as it may.
-    Expiry { slot: Weak<SessionSlot>, epoch: u64 },
-}
-
-/// Times to come. Its size is bounded by that of the sessions: at most a few per connection.
+/// Times to come: at most one for each session that still exists.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: Mutex<BinaryHeap<Reverse<Timer>>>,
@@ -35,7 +24,7 @@ pub(super) struct Timers {
 #[derive(Debug)]
 struct Timer {
     at: Millis,
-    due: Due,
+    slot: Weak<SessionSlot>,
 }
 
 impl PartialEq for Timer {
@@ -59,19 +48,22 @@ impl Ord for Timer {
 }
 
 impl Timers {
-    /// Puts `due` at `at`.
-    pub(super) fn schedule(&self, at: Millis, due: Due) {
+    /// Sees to it that `slot` is handled when its next time comes, if it has one that is not waited for yet.
+    pub(super) fn schedule(&self, slot: &Arc<SessionSlot>) {
+        let Some(at) = slot.arm_timer() else {
+            return;
+        };
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         let first = heap.peek().is_none_or(|Reverse(next)| at < next.at);
-        heap.push(Reverse(Timer { at, due }));
+        heap.push(Reverse(Timer { at, slot: Arc::downgrade(slot) }));
         drop(heap);
         if first {
             self.sooner.notify_one();
         }
     }
 
-    /// Hands what comes due to `handle`, until `cancelled`.
-    pub(super) async fn run(&self, cancelled: CancellationToken, mut handle: impl FnMut(Due)) {
+    /// Hands sessions to `handle` when their time has come, until `cancelled`.
+    pub(super) async fn run(&self, cancelled: CancellationToken, mut handle: impl FnMut(&Arc<SessionSlot>, Millis)) {
         loop {
             let next = self.heap.lock().unwrap_or_else(PoisonError::into_inner).peek().map(|Reverse(timer)| timer.at);
             let wait = async {
@@ -87,37 +79,21 @@ impl Timers {
                 () = wait => {}
             }
             let now = clock::now();
-            while let Some(due) = self.pop(now) {
-                match due {
-                    Due::KeepAlive { slot, epoch, interval_ms } => {
-                        self.keep_alive(slot, epoch, interval_ms, now);
-                    }
-                    other => handle(other),
+            while let Some(slot) = self.pop(now) {
+                if let Some(slot) = slot.upgrade() {
+                    slot.disarm_timer();
+                    handle(&slot, now);
+                    self.schedule(&slot);
                 }
             }
         }
     }
 
-    fn pop(&self, now: Millis) -> Option<Due> {
+    fn pop(&self, now: Millis) -> Option<Weak<SessionSlot>> {
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         if heap.peek().is_some_and(|Reverse(timer)| timer.at <= now) {
-            return heap.pop().map(|Reverse(timer)| timer.due);
+            return heap.pop().map(|Reverse(timer)| timer.slot);
         }
         None
-    }
-
-    fn keep_alive(&self, slot: Weak<SessionSlot>, epoch: u64, interval_ms: u64, now: Millis) {
-        let Some(strong) = slot.upgrade() else {
-            return;
-        };
-        if strong.epoch() != epoch || !strong.is_connected() {
-            return;
-        }
-        let at = Millis(strong.last_heard().0 + interval_ms);
-        if at <= now {
-            strong.close(Some(epoch), ReasonCode::KeepAliveTimeout);
-        } else {
-            self.schedule(at, Due::KeepAlive { slot, epoch, interval_ms });
-        }
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::adapters::handle::Recorder;
+use crate::adapters::patience::within;
 use crate::adapters::point::Publishing;
 use crate::adapters::{Adapter, AdapterHandle};
 use crate::mqtt::{Message, MessageBuilder, TopicName};
@@ -78,7 +79,7 @@ impl Running {
 
     async fn stop(self) {
         self.cancelled.cancel();
-        self.task.await.unwrap();
+        within(self.task, || "the end of the adapter".into()).await.unwrap();
     }
 }
 
@@ -284,6 +285,11 @@ async fn hook(settings: Json) -> (Running, String) {
     (run(Box::new(hooks)), url)
 }
 
+/// The status with which a request is answered.
+async fn answered(request: reqwest::RequestBuilder) -> u16 {
+    within(request.send(), || "an answer".into()).await.unwrap().status().as_u16()
+}
+
 #[tokio::test]
 async fn a_post_with_the_token_is_published_and_others_are_refused() {
     let settings = json!({"webhook": "/hooks/:bell*", "token": "s3 cret", "points": {"pressed": {"path": "$.event"}}});
@@ -302,7 +308,7 @@ async fn a_post_with_the_token_is_published_and_others_are_refused() {
         (client.post(&url).bearer_auth("s3 cret").body(r#"{"other": 1}"#), 400),
         (client.post(&url).bearer_auth("s3 cret").body(too_long), 413),
     ] {
-        assert_eq!(request.send().await.unwrap().status().as_u16(), status);
+        assert_eq!(answered(request).await, status);
     }
     let recorder = Arc::clone(&running.recorder);
     assert_eq!(recorder.published(), [], "nothing of it is published, and the device is not online");
@@ -311,7 +317,7 @@ async fn a_post_with_the_token_is_published_and_others_are_refused() {
         post().header("X-Token", "s3 cret"),
         client.post(format!("{url}?a=b&token=s3%20cret")).body(good),
     ] {
-        assert_eq!(request.send().await.unwrap().status().as_u16(), 204);
+        assert_eq!(answered(request).await, 204);
     }
     let rings = ["edge/plug/pressed"; 3].map(|topic| (topic.to_owned(), "ring".to_owned()));
     assert_eq!(
@@ -328,9 +334,9 @@ async fn without_points_a_body_goes_out_as_it_came() {
     let (running, url) = hook(json!({"webhook": "/h"})).await;
     let client = reqwest::Client::new();
     let text = client.post(&url).header("Content-Type", "text/plain; charset=utf-8").body("door open");
-    assert_eq!(text.send().await.unwrap().status().as_u16(), 204);
+    assert_eq!(answered(text).await, 204);
     let json = client.post(&url).json(&json!({"a": [1, 2]}));
-    assert_eq!(json.send().await.unwrap().status().as_u16(), 204);
+    assert_eq!(answered(json).await, 204);
     let published: Vec<String> = running.recorder.published()[2..].iter().map(|(_, payload)| payload.clone()).collect();
     assert_eq!(published, ["door open", r#"{"a":[1,2]}"#]);
 }

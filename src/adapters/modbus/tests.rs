@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::frame::{Exception, Request, Response, Table};
 use super::{Bus, Settings, StreamWire, Wire, WireError};
 use crate::adapters::handle::Recorder;
+use crate::adapters::patience::within;
 use crate::adapters::point::Publishing;
 use crate::adapters::{Adapter, AdapterHandle};
 use crate::mqtt::{Message, MessageBuilder, TopicName};
@@ -424,7 +425,7 @@ async fn a_bus_that_is_cancelled_ends() {
     sleep(Duration::from_millis(10)).await;
     let Running { task, _guard: guard, recorder: _recorder, commands: _commands } = bus;
     drop(guard);
-    task.await.unwrap();
+    within(task, || "the end of the bus".into()).await.unwrap();
 }
 
 /// The same plant behind a server of tokio-modbus.

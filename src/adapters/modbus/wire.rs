@@ -418,6 +418,7 @@ impl AsyncWrite for Stream {
 mod tests {
     use tokio::net::TcpListener;
 
+    use super::super::super::patience::within;
     use super::super::frame::Table;
     use super::*;
 
@@ -478,7 +479,7 @@ mod tests {
         });
         assert_eq!(wire.request(1, &read(0), None).await, Err(WireError::Timeout(TIMEOUT)));
         assert_eq!(wire.request(1, &read(1), None).await, registers(2));
-        server.await.unwrap();
+        within(server, || "the server's end".into()).await.unwrap();
     }
 
     #[tokio::test]
@@ -496,9 +497,9 @@ mod tests {
             }
         });
         assert_eq!(wire.request(1, &read(0), None).await, registers(1));
-        was_closed.await.unwrap();
+        within(was_closed, || "a closed connection".into()).await.unwrap();
         assert_eq!(wire.request(1, &read(0), None).await, registers(2));
-        server.await.unwrap();
+        within(server, || "the server's end".into()).await.unwrap();
     }
 
     #[tokio::test]
@@ -515,7 +516,7 @@ mod tests {
             };
             assert_eq!(tokio::join!(answer, accept).0, Err(WireError::Timeout(TIMEOUT)));
         }
-        listener.accept().await.unwrap();
+        within(listener.accept(), || "another connection".into()).await.unwrap();
     }
 
     #[tokio::test]
@@ -554,7 +555,7 @@ mod tests {
         });
         assert!(matches!(wire.request(1, &read(0), None).await, Err(WireError::Timeout(_))));
         assert_eq!(wire.request(1, &read(1), None).await, registers(2));
-        server.await.unwrap();
+        within(server, || "the server's end".into()).await.unwrap();
     }
 
     #[tokio::test]
@@ -570,7 +571,7 @@ mod tests {
             master
         });
         assert_eq!(wire.request(1, &read(0), None).await, registers(1));
-        server.await.unwrap();
+        within(server, || "the server's end".into()).await.unwrap();
     }
 
     #[tokio::test]
@@ -591,14 +592,14 @@ mod tests {
         std::os::unix::fs::symlink(slave.name().unwrap(), &link).unwrap();
         let server = serve(master, 1);
         assert_eq!(wire.request(1, &read(0), None).await, registers(1));
-        drop((server.await.unwrap(), slave));
+        drop((within(server, || "the server's end".into()).await.unwrap(), slave));
         std::fs::remove_file(&link).unwrap();
         assert!(matches!(wire.request(1, &read(0), None).await, Err(WireError::Unreachable { .. })));
         let (master, slave) = SerialStream::pair().unwrap();
         std::os::unix::fs::symlink(slave.name().unwrap(), &link).unwrap();
         let server = serve(master, 2);
         assert_eq!(wire.request(1, &read(0), None).await, registers(2));
-        server.await.unwrap();
+        within(server, || "the server's end".into()).await.unwrap();
     }
 
     #[test]

@@ -9,12 +9,13 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::adapters::handle::Recorder;
+use crate::adapters::patience::within;
 use crate::adapters::point::Publishing;
 use crate::mqtt::{Message, MessageBuilder};
 use crate::settings::Located;
@@ -27,7 +28,7 @@ struct Pty {
 
 impl Pty {
     fn open() -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let mut termios = tcgetattr(&master).unwrap();
@@ -45,12 +46,14 @@ impl Pty {
 /// Reads what goes out on the wire until it is `expected`.
 async fn hears(device: &File, expected: &'static str) {
     let mut device = device.try_clone().unwrap();
-    let heard = tokio::task::spawn_blocking(move || {
+    let (tell, heard) = oneshot::channel();
+    // A thread of its own: the runtime would wait at its end for one of its own threads that hears nothing.
+    std::thread::spawn(move || {
         let mut heard = vec![0; expected.len()];
         device.read_exact(&mut heard).unwrap();
-        String::from_utf8(heard).unwrap()
+        tell.send(String::from_utf8(heard).unwrap())
     });
-    assert_eq!(heard.await.unwrap(), expected);
+    assert_eq!(within(heard, || format!("{expected:?} on the wire")).await.unwrap(), expected);
 }
 
 struct Running {
@@ -111,9 +114,13 @@ impl Running {
         self.commands.send(MessageBuilder::new(&topic, payload.as_bytes()).build()).await.unwrap();
     }
 
+    async fn ends(self) {
+        within(self.task, || "the end of the adapter".into()).await.unwrap();
+    }
+
     async fn stop(self) {
         self.cancelled.cancel();
-        self.task.await.unwrap();
+        self.ends().await;
     }
 }
 
@@ -230,11 +237,13 @@ async fn a_drive_that_a_receiver_logged_comes_out_of_the_port() {
         eprintln!("fixtures not there: skipped");
         return;
     };
-    let mut pty = Pty::open();
+    let pty = Pty::open();
     let points = json!({"lat": {}, "lon": {}, "speed": {"unit": "km/h"}, "satellites": {}});
     let running = run(serial(json!({"port": pty.path, "parse": "nmea", "payload": "object", "points": points})));
     let epochs = log.lines().filter(|line| line.contains("GGA,")).count();
-    std::thread::spawn(move || pty.device.write_all(log.as_bytes()).map(|()| pty));
+    // `pty` stays here: at its end the system takes back what was not read yet, and gives its name to another.
+    let mut device = pty.device.try_clone().unwrap();
+    std::thread::spawn(move || device.write_all(log.as_bytes()));
     running
         .recorder
         .until(|published| published.iter().filter(|(topic, _)| topic == "edge/probe").count() == epochs)
@@ -309,9 +318,9 @@ async fn text_without_points_goes_out_as_it_is() {
     device.write_all("21.50 °C\r\n".as_bytes()).await.unwrap();
     running.until("edge/probe", "21.50 °C").await;
     let mut question = [0; 1];
-    device.read_exact(&mut question).await.unwrap();
+    within(device.read_exact(&mut question), || "the question".into()).await.unwrap();
     assert_eq!(&question, b"?");
     drop(device);
     running.until("edge/probe/error", "p is gone").await;
-    running.task.await.unwrap();
+    running.ends().await;
 }

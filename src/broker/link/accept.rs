@@ -17,6 +17,19 @@ use crate::store::Batch;
 
 /// Accepts a connection: CONNECT, then whatever the client does until one side ends it.
 pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
+    // Boxed, so that an open connection does not carry the room that its beginning and its end need.
+    let mut link = match Box::pin(enter(broker, transport)).await {
+        Ok(link) => link,
+        Err(end) => return end,
+    };
+    let end = link.run().await;
+    tracing::debug!(client = %link.slot().client_id(), ?end, "client gone");
+    Box::pin(link.end(&end)).await;
+    end
+}
+
+/// Takes CONNECT and lets the client in, or says why not.
+async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     let (mut io, mut writer) = split(transport);
     let limits = broker.limits();
     let mut receiver = Receiver::new(Side::Server, Version::V5, limits.packet_bytes, limits.topic_aliases);
@@ -31,25 +44,25 @@ pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
                     if error.reason == ReasonCode::UnsupportedProtocolVersion { Version::V3 } else { Version::V5 };
                 refuse(&mut io, writer.as_mut(), version, error.reason).await;
             }
-            return End::Protocol(error);
+            return Err(End::Protocol(error));
         }
-        Ok(Err(end)) => return end,
-        Err(_) => return End::Closed(ReasonCode::MaximumConnectTime),
+        Ok(Err(end)) => return Err(end),
+        Err(_) => return Err(End::Closed(ReasonCode::MaximumConnectTime)),
     };
     // Decoded a second time, so that what it borrows lives here; the receiver knows only that it has come.
     let Ok(Framing::Complete(frame, _)) = split_frame(&input, limits.packet_bytes) else {
-        return End::Peer(None);
+        return Err(End::Peer(None));
     };
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
-        return End::Peer(None);
+        return Err(End::Peer(None));
     };
-    let version = connect.version;
+    let (version, keep_alive) = (connect.version, connect.keep_alive);
     let mut batch = Batch::default();
     let connected = match broker.connect(&connect, writer.take(), &mut batch) {
         Ok(connected) => connected,
         Err((reason, mut writer)) => {
             refuse(&mut io, writer.as_mut(), version, reason).await;
-            return End::Closed(reason);
+            return Err(End::Closed(reason));
         }
     };
     broker.router.finish(&mut batch);
@@ -57,10 +70,8 @@ pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
     let partial = input.split_off(length);
     let exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
     let mut link = Link::new(io, receiver, exchange, partial);
-    let end = link.run().await;
-    tracing::debug!(client = %link.exchange.slot.client_id(), ?end, "client gone");
-    link.end(&end).await;
-    end
+    link.watch_keep_alive(keep_alive);
+    Ok(link)
 }
 
 /// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
+use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
 pub use accept::accept;
@@ -27,7 +28,7 @@ use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::connection::{Received, Receiver};
 use crate::mqtt::packet::Disconnect;
-use crate::mqtt::{ReasonCode, Version};
+use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::net::{SocketReader, SocketWriter, Stream, Transport};
 use crate::store::Batch;
 use exchange::{Exchange, Reading};
@@ -60,6 +61,16 @@ pub struct Link {
     partial: Vec<u8>,
     /// Bytes of that packet, once known.
     needed: Option<usize>,
+    keep_alive: Option<KeepAlive>,
+}
+
+/// When a client must have been heard [MQTT-3.1.2-22]. It is not re-armed per packet: when the time comes, it looks when
+/// the last whole packet came, and sleeps for what remains.
+#[derive(Debug)]
+struct KeepAlive {
+    interval_ms: u64,
+    sleep: Pin<Box<Sleep>>,
+    armed: bool,
 }
 
 enum Io {
@@ -107,7 +118,16 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None }
+        Self { io, receiver, exchange, partial, needed: None, keep_alive: None }
+    }
+
+    /// Ends the link where the peer is not heard for one and a half times `seconds`; 0 is off.
+    fn watch_keep_alive(&mut self, seconds: u16) {
+        if seconds > 0 {
+            let interval_ms = u64::from(seconds) * 1500;
+            let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(interval_ms)));
+            self.keep_alive = Some(KeepAlive { interval_ms, sleep, armed: false });
+        }
     }
 
     /// The session.
@@ -140,23 +160,32 @@ impl Link {
             End::Closed(reason) => (Some(*reason), true),
             End::Peer(Some(ReasonCode::Success)) => (None, false),
             End::Peer(_) | End::Transport(_) => (None, true),
-            End::TakenOver => (None, false),
+            End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
-        if let Some(reason) = reason
-            && exchange.version == Version::V5
-            && reason.is_error()
-        {
-            let mut bytes = Vec::new();
-            Disconnect::new(reason).encode(Version::V5, &mut bytes);
-            exchange.slot.send(exchange.epoch, &bytes);
-            let last_words = poll_fn(|cx| self.poll_write(cx));
-            let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
+        let reason = reason.filter(|reason| exchange.version == Version::V5 && reason.is_error());
+        let mut last_words = Vec::new();
+        if let Some(reason) = reason {
+            Disconnect::new(reason).encode(Version::V5, &mut last_words);
+        }
+        match (&mut self.io, end) {
+            // The session writes to another connection by now; a socket got its last words from the one who took over.
+            (Io::Stream { output, .. }, End::TakenOver) => output.extend_from_slice(&last_words),
+            _ => exchange.slot.send(exchange.epoch, &last_words),
+        }
+        if !last_words.is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx));
+            let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
         }
         let exchange = &self.exchange;
         exchange.broker.disconnected(&exchange.slot, exchange.epoch, publish_will);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(keep_alive) = &mut self.keep_alive
+            && keep_alive.poll_expired(self.exchange.slot.last_heard(), cx).is_ready()
+        {
+            return Poll::Ready(End::Closed(ReasonCode::KeepAliveTimeout));
+        }
         let mut attention = self.exchange.slot.attend(self.exchange.epoch, cx);
         if let Io::Stream { .. } = self.io
             && let Poll::Ready(Err(error)) = self.poll_write(cx)
@@ -294,6 +323,26 @@ impl Link {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+impl KeepAlive {
+    /// Ready once `last_heard` is too long ago.
+    fn poll_expired(&mut self, last_heard: Millis, cx: &mut Context<'_>) -> Poll<()> {
+        // The task's waker stays the same, so the timer is asked once, and then only when it has come.
+        while !self.armed || self.sleep.is_elapsed() {
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                self.armed = true;
+                break;
+            }
+            let due = Millis(last_heard.0 + self.interval_ms);
+            if due <= clock::now() {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(clock::instant(Millis(due.0 + 1)));
+            self.armed = false;
+        }
+        Poll::Pending
     }
 }
 
