@@ -6,6 +6,7 @@
 pub mod command;
 pub mod handle;
 pub mod http;
+pub mod line;
 pub mod modbus;
 #[cfg(test)]
 mod patience;

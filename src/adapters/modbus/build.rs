@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_serial::DataBits;
+
 use super::bus::{Bus, Pace};
 use super::frame::{MAX_READ_REGISTERS, MAX_WRITE_REGISTERS, Table};
 use super::layout::{self, BusPoint, Content, Layout, Writing, plan_polls};
@@ -13,6 +15,7 @@ use super::settings::{Point, Settings};
 use super::wire::{Endpoint, StreamWire};
 use super::words::{Framing, OrderWord, TypeWord, Write};
 use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::line::LineSettings;
 use crate::adapters::point::{self, DEFAULT_EVERY, Publishing, SPANS};
 use crate::adapters::topics::{DeviceTopic, Names};
 use crate::mapping::PayloadFormat;
@@ -112,8 +115,12 @@ impl Build<'_> {
                 if port.is_empty() {
                     self.mistake(port.place, "a port is the path of a serial device");
                 }
+                if let Some(format) = settings.format.filter(|format| format.data_bits != DataBits::Eight) {
+                    self.mistake(format.place, "Modbus RTU has eight data bits: 8N1, 8E1, 8O1, 8N2 …");
+                }
                 let format = settings.format.map(|format| format.value).unwrap_or_default();
-                Some((Endpoint::Serial { path: port.value.clone(), baud, format }, Framing::Rtu))
+                let line = LineSettings { path: port.value.clone(), baud, format };
+                Some((Endpoint::Serial(line), Framing::Rtu))
             }
             (Some(_), Some(port)) => {
                 self.mistake(port.place, "a bus has either `host` or `port`, not both");
@@ -556,6 +563,14 @@ mod tests {
             bus(json!({ "port": "/dev/ttyS0", "framing": "tcp", "max_words": 126 })),
             ["a serial port has framing rtu", "`max_words` is 1 to 125", "a unit id on a serial line is 1 to 247"]
         );
+    }
+
+    #[test]
+    fn a_line_of_seven_data_bits_carries_no_rtu() {
+        let all = mistakes(json!({ "port": "/dev/ttyS0", "format": "7E1", "devices": {
+            "plc": { "id": 1, "points": { "a": { "holding": 1 } } },
+        } }));
+        assert_eq!(all, ["Modbus RTU has eight data bits: 8N1, 8E1, 8O1, 8N2 …"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::words::{Address, Framing, Host, LineFormat, MapKey, MapWord, Number, OrderWord, TypeWord, UnitId, Write};
+use super::words::{Address, Framing, Host, MapKey, MapWord, Number, OrderWord, TypeWord, UnitId, Write};
+use crate::adapters::line::LineFormat;
 use crate::adapters::point::{Publishing, Reporting};
 use crate::mapping::PayloadFormat;
 use crate::settings::{Duration, Located, Named, NotYet, Qos, Template};

@@ -52,27 +52,6 @@ pub enum Framing {
     Rtu,
 }
 
-/// Parity of a serial line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parity {
-    /// No parity bit.
-    None,
-    /// Even.
-    Even,
-    /// Odd.
-    Odd,
-}
-
-/// `8N1`, `8E1`, `8O1`, `8N2` …: RTU has eight data bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct LineFormat {
-    /// Default none.
-    pub parity: Parity,
-    /// 1 or 2.
-    pub stop_bits: u8,
-}
-
 /// A host and its port: `plc.local`, `192.168.1.30:1502`, `[fe80::1]:502`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -114,12 +93,6 @@ pub struct WriteLimits {
     pub min: Option<Located<f64>>,
     /// The largest value.
     pub max: Option<Located<f64>>,
-}
-
-impl Default for LineFormat {
-    fn default() -> Self {
-        Self { parity: Parity::None, stop_bits: 1 }
-    }
 }
 
 impl TryFrom<u64> for Address {
@@ -192,26 +165,6 @@ impl TryFrom<String> for Framing {
             "rtu" => Ok(Self::Rtu),
             "ascii" => Err(format!("`framing: ascii` is {NOT_AVAILABLE_YET}\nthere are tcp and rtu")),
             _ => Err(unknown(&word, "framing", &["tcp", "rtu"])),
-        }
-    }
-}
-
-impl TryFrom<String> for LineFormat {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        let mut letters = word.bytes();
-        let (data, parity, stop, rest) = (letters.next(), letters.next(), letters.next(), letters.next());
-        let parity = match parity {
-            Some(b'N' | b'n') => Some(Parity::None),
-            Some(b'E' | b'e') => Some(Parity::Even),
-            Some(b'O' | b'o') => Some(Parity::Odd),
-            _ => None,
-        };
-        match (data, parity, stop, rest) {
-            (Some(b'8'), Some(parity), Some(stop @ (b'1' | b'2')), None) => Ok(Self { parity, stop_bits: stop - b'0' }),
-            (Some(b'7'), Some(_), Some(b'1' | b'2'), None) => Err("Modbus RTU has eight data bits".into()),
-            _ => Err(format!("`{word}` is no line format: 8N1, 8E1, 8O1, 8N2, 8E2 or 8O2")),
         }
     }
 }
@@ -394,15 +347,6 @@ mod tests {
         for wrong in ["", ":502", "host:port", "host:0", "tcp://host", "[::1", "host:70000"] {
             assert!(host(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn line_formats_are_those_of_rtu() {
-        let format = |text: &str| LineFormat::try_from(text.to_owned());
-        assert_eq!(format("8N1"), Ok(LineFormat::default()));
-        assert_eq!(format("8e2"), Ok(LineFormat { parity: Parity::Even, stop_bits: 2 }));
-        assert_eq!(format("7E1"), Err("Modbus RTU has eight data bits".into()));
-        assert!(format("8X1").is_err() && format("8N").is_err() && format("8N1 ").is_err());
     }
 
     #[test]

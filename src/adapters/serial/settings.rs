@@ -1,7 +1,6 @@
 //! The `serial:` section of the configuration, and what it plans.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,9 +8,9 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::Serial;
 use super::parse::Parser;
-use super::port::PortSettings;
 use crate::adapters::Adapter;
 use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::line::{LineFormat, LineSettings};
 use crate::adapters::point::{DEFAULT_EVERY, Publishing, Reporting, SPANS};
 use crate::adapters::source::{PointPlan, Selector, Source};
 use crate::adapters::topics::Names;
@@ -36,7 +35,7 @@ pub struct Settings {
     /// Symbols per second, default 9600.
     pub baud: Option<Located<u32>>,
     /// Data bits, parity and stop bits, default `8N1`.
-    pub format: Option<Located<Format>>,
+    pub format: Option<Located<LineFormat>>,
     /// Where one message ends and the next begins, default `line`.
     pub frame: Option<Frame>,
     /// The longest line, default 4 KB; a longer one is dropped whole.
@@ -100,64 +99,6 @@ pub struct PointSettings {
     pub retain: Option<bool>,
     /// Not available yet.
     pub expr: Option<NotYet>,
-}
-
-/// Data bits, parity and stop bits, as in `8N1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format {
-    /// 5 to 8.
-    pub data_bits: tokio_serial::DataBits,
-    /// None, even or odd.
-    pub parity: tokio_serial::Parity,
-    /// 1 or 2.
-    pub stop_bits: tokio_serial::StopBits,
-}
-
-impl Default for Format {
-    fn default() -> Self {
-        Self {
-            data_bits: tokio_serial::DataBits::Eight,
-            parity: tokio_serial::Parity::None,
-            stop_bits: tokio_serial::StopBits::One,
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        use tokio_serial::{DataBits, Parity, StopBits};
-        let mut characters = text.chars();
-        let data_bits = match characters.next() {
-            Some('5') => Some(DataBits::Five),
-            Some('6') => Some(DataBits::Six),
-            Some('7') => Some(DataBits::Seven),
-            Some('8') => Some(DataBits::Eight),
-            _ => None,
-        };
-        let parity = match characters.next().map(|character| character.to_ascii_uppercase()) {
-            Some('N') => Some(Parity::None),
-            Some('E') => Some(Parity::Even),
-            Some('O') => Some(Parity::Odd),
-            _ => None,
-        };
-        let stop_bits = match characters.next() {
-            Some('1') => Some(StopBits::One),
-            Some('2') => Some(StopBits::Two),
-            _ => None,
-        };
-        match (data_bits, parity, stop_bits, characters.next()) {
-            (Some(data_bits), Some(parity), Some(stop_bits), None) => Ok(Self { data_bits, parity, stop_bits }),
-            _ => Err("a format is data bits, parity and stop bits, for example 8N1, 8E1 or 7O2".into()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Format {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
 }
 
 /// Where one message ends.
@@ -333,7 +274,7 @@ impl Settings {
         }
     }
 
-    fn plan_port(&self, name: &Located<String>, mistakes: &mut Vec<Mistake>) -> Option<PortSettings> {
+    fn plan_port(&self, name: &Located<String>, mistakes: &mut Vec<Mistake>) -> Option<LineSettings> {
         let baud = self.baud.unwrap_or(Located::nowhere(9600));
         mistakes.extend(baud.outside("baud", 50..=4_000_000));
         let Some(path) = self.port.as_ref().filter(|port| !port.is_empty()) else {
@@ -342,10 +283,10 @@ impl Settings {
             );
             return None;
         };
-        Some(PortSettings {
+        Some(LineSettings {
             path: path.value.clone(),
             baud: *baud,
-            format: self.format.map_or_else(Format::default, |format| *format),
+            format: self.format.map_or_else(LineFormat::default, |format| *format),
         })
     }
 
