@@ -92,6 +92,10 @@ pub struct PointSettings {
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Not available yet.
+    pub every: Option<NotYet>,
+    /// Not available yet.
+    pub payload: Option<NotYet>,
+    /// Not available yet.
     pub expr: Option<NotYet>,
 }
 

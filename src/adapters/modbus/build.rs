@@ -149,7 +149,9 @@ impl Build<'_> {
         let mut intervals = Vec::new();
         let publishing = defaults.overridden_by(&settings.publishing());
         if settings.devices.is_empty() {
-            self.mistakes.push(self.bus.mistake("a bus has devices"));
+            let mistake = self.bus.mistake(format!("`{}` has no devices", self.bus.value));
+            self.mistakes
+                .push(mistake.help("for example devices: { meter: { id: 1, points: { power: { holding: 0 } } } }"));
         }
         for (name, device) in &settings.devices {
             if let Some((_, Framing::Rtu)) = endpoint
@@ -158,7 +160,8 @@ impl Build<'_> {
                 self.mistake(device.id.place, "a unit id on a serial line is 1 to 247");
             }
             if device.points.is_empty() {
-                self.mistakes.push(name.mistake("a device has points"));
+                let mistake = name.mistake(format!("`{}` has no points", name.value));
+                self.mistakes.push(mistake.help("for example points: { power: { holding: 0, type: float32 } }"));
             }
             let publishing = publishing.overridden_by(&device.publishing());
             let names = Names { gateway: self.gateway, bus: Some(self.bus), device: name };

@@ -55,6 +55,7 @@ pub struct Settings {
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// The devices on it, by name.
+    #[serde(default)]
     pub devices: Named<Device>,
 }
 
@@ -83,6 +84,7 @@ pub struct Device {
     /// Not available yet.
     pub template: Option<NotYet>,
     /// Its points, by name.
+    #[serde(default)]
     pub points: Named<Point>,
 }
 

@@ -98,6 +98,10 @@ pub struct PointSettings {
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Not available yet.
+    pub every: Option<NotYet>,
+    /// Not available yet.
+    pub payload: Option<NotYet>,
+    /// Not available yet.
     pub expr: Option<NotYet>,
 }
 
@@ -191,7 +195,7 @@ impl<'de> Deserialize<'de> for Parse {
                         return Err(A::Error::custom(format!("`parse: {{ binary }}` is {NOT_AVAILABLE_YET}")));
                     }
                     Some(key) => return Err(A::Error::unknown_field(key, &["regex"])),
-                    None => return Err(A::Error::custom("parse is `text`, `json`, `nmea` or `{ regex: … }`")),
+                    None => return Err(A::Error::missing_field("regex")),
                 };
                 match map.next_entry::<String, IgnoredAny>()? {
                     Some((key, _)) => Err(A::Error::unknown_field(&key, &["regex"])),
