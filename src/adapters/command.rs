@@ -15,6 +15,8 @@ use crate::mapping::Value;
 use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{Message, MessageBuilder, QoS, TopicName};
 
+/// How long a command may take where nothing else is said.
+pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an `id` is remembered.
 const ID_MEMORY: Duration = Duration::from_secs(600);
 /// How many of them.

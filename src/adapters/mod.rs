@@ -6,6 +6,7 @@
 pub mod command;
 pub mod handle;
 pub mod http;
+pub mod line;
 pub mod modbus;
 #[cfg(test)]
 mod patience;
@@ -13,6 +14,7 @@ pub mod point;
 pub mod registry;
 pub mod serial;
 pub mod source;
+pub mod topics;
 
 use std::future::Future;
 use std::pin::Pin;

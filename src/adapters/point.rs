@@ -1,12 +1,20 @@
 //! What every adapter's points share: topic, payload, unit, when to report. Here "the innermost wins" is resolved.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-use serde::Deserialize;
 
 use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
 use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
-use crate::settings::{Duration, Located};
+use crate::settings::{Duration, Located, Mistake, Qos, Template};
+
+/// How often devices are read where nothing else is said.
+pub const DEFAULT_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long and how short `every`, timeouts and the like can be.
+pub const SPANS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(366 * 86_400);
+/// How long an unchanged value is held back where nothing else is said.
+const DEFAULT_MAX_SILENCE_MS: u64 = 15 * 60 * 1000;
+/// More digits than a double has.
+const MAX_ROUND: u8 = 15;
 
 /// What may be said of messages at the gateway, a bus, a device or a point; the innermost wins.
 ///
@@ -14,9 +22,9 @@ use crate::settings::{Duration, Located};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Publishing {
     /// Topic template, default `{gateway}/{device}/{point}`.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS 0 to 2, default 1.
-    pub qos: Option<QoS>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
@@ -33,27 +41,65 @@ impl Publishing {
             payload: inner.payload.or(self.payload),
         }
     }
+
+    /// The QoS, or the default.
+    pub fn qos(&self) -> QoS {
+        self.qos.map_or(QoS::AtLeastOnce, |qos| qos.0)
+    }
+
+    /// Whether the broker keeps the newest value, or the default.
+    pub fn retain(&self) -> bool {
+        self.retain.unwrap_or(true)
+    }
+
+    /// The shape of the payload, or the default.
+    pub fn format(&self) -> PayloadFormat {
+        self.payload.unwrap_or_default()
+    }
 }
 
 /// What may be said of a point's value, whatever adapter reads it. Point settings have these keys among their own.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reporting {
     /// Physical unit.
     pub unit: Option<String>,
     /// Publish only when the value differs.
     pub on_change: bool,
     /// Publish only when the value is farther than this from the last one.
-    pub deadband: Option<f64>,
+    pub deadband: Option<Located<f64>>,
     /// With `on_change` and `deadband`: publish at least this often, default 15m.
-    pub max_silence: Option<Duration>,
-    /// Digits behind the decimal point.
-    pub round: Option<u8>,
+    pub max_silence: Option<Located<Duration>>,
+    /// Digits behind the decimal point, 0 to 15.
+    pub round: Option<Located<u8>>,
 }
 
 impl Reporting {
+    /// What is wrong in it for a point whose values are numbers, or are not.
+    pub fn mistakes(&self, is_number: bool) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Some(deadband) = self.deadband {
+            if !deadband.is_finite() || deadband.value < 0.0 {
+                mistakes.push(deadband.mistake("a deadband is a number from 0 on"));
+            } else if !is_number {
+                mistakes.push(deadband.mistake("`deadband` belongs to numbers; `on_change` does for anything"));
+            }
+        }
+        if let Some(round) = self.round {
+            if is_number {
+                mistakes.extend(round.outside("round", 0..=MAX_ROUND));
+            } else {
+                mistakes.push(round.mistake("`round` belongs to numbers"));
+            }
+        }
+        if let Some(silence) = self.max_silence.filter(|_| self.deadband.is_none() && !self.on_change) {
+            mistakes.push(silence.mistake("`max_silence` belongs to `deadband` or `on_change`"));
+        }
+        mistakes
+    }
+
     fn report(&self) -> Report {
-        let max_silence_ms = self.max_silence.map_or(900_000, |silence| silence.0.as_millis() as u64);
-        match self.deadband {
+        let max_silence_ms = self.max_silence.map_or(DEFAULT_MAX_SILENCE_MS, |silence| silence.0.as_millis() as u64);
+        match self.deadband.map(|deadband| deadband.value) {
             Some(deadband) => Report::Deadband { deadband, max_silence_ms },
             None if self.on_change => Report::OnChange { max_silence_ms },
             None => Report::Always,
@@ -83,10 +129,10 @@ impl Point {
             device,
             name: name.into(),
             unit: reporting.unit.as_deref().map(Arc::from),
-            format: publishing.payload.unwrap_or_default(),
-            qos: publishing.qos.unwrap_or(QoS::AtLeastOnce),
-            retain: publishing.retain.unwrap_or(true),
-            round: reporting.round,
+            format: publishing.format(),
+            qos: publishing.qos(),
+            retain: publishing.retain(),
+            round: reporting.round.map(|digits| digits.value),
             filter: ReportFilter::new(reporting.report()),
         }
     }

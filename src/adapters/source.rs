@@ -5,13 +5,11 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::point::{Point, Publishing, Reporting};
+use super::topics::{DeviceTopic, Names};
 use crate::mapping::{JsonPath, Linear, PayloadFormat, Value, ValueType, payload, text};
-use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
+use crate::mqtt::{Message, Quality, TopicName};
 use crate::settings::names::check_point_name;
-use crate::settings::{Located, Mistake, NOT_AVAILABLE_YET, Payload, Place, Qos, Template};
-
-/// The template of a topic where none is set.
-pub const DEFAULT_TOPIC: &str = "{gateway}/{device}/{point}";
+use crate::settings::{Located, Mistake};
 
 /// Where a point's value stands in an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,30 +60,13 @@ pub struct Writing {
     pub linear: Linear,
 }
 
-/// Names that stand in topics.
-#[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
-    /// Name of the gateway.
-    pub gateway: &'a str,
-    /// Name of the device, and where it stands.
-    pub device: &'a Located<String>,
-}
-
 /// One device, ready to turn answers into messages.
 #[derive(Debug)]
 pub struct Source {
     device: Arc<str>,
-    whole: Whole,
-    points: Vec<SourcePoint>,
-}
-
-/// The topic of the device itself.
-#[derive(Debug)]
-struct Whole {
-    topic: TopicName,
+    whole: DeviceTopic,
     format: PayloadFormat,
-    qos: QoS,
-    retain: bool,
+    points: Vec<SourcePoint>,
 }
 
 #[derive(Debug)]
@@ -115,21 +96,16 @@ impl Source {
     pub fn plan(names: Names<'_>, publishing: &Publishing, points: Vec<PointPlan<'_>>) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let device: Arc<str> = names.device.as_str().into();
-        let whole = whole_topic(names, publishing)
-            .map(|topic| Whole {
-                topic,
-                format: publishing.payload.unwrap_or_default(),
-                qos: publishing.qos.unwrap_or(QoS::AtLeastOnce),
-                retain: publishing.retain.unwrap_or(true),
-            })
-            .map_err(|mistake| mistakes.push(mistake));
+        let whole = DeviceTopic::plan(names, publishing).map_err(|mistake| mistakes.push(mistake));
         let mut planned: Vec<SourcePoint> = Vec::with_capacity(points.len());
         for plan in points {
             mistakes.extend(check_point_name(plan.name));
+            let is_number = !matches!(plan.kind, Some(ValueType::Text | ValueType::Bool));
+            mistakes.extend(plan.reporting.mistakes(is_number));
             match SourcePoint::plan(names, &device, publishing, &plan) {
                 Ok(point) => {
                     // With `object` one message carries all points, on the topic of the device.
-                    let separate = publishing.payload != Some(PayloadFormat::Object);
+                    let separate = publishing.format() != PayloadFormat::Object;
                     let same = planned.iter().find(|other| other.point.topic() == point.point.topic());
                     if let Some(other) = same.filter(|_| separate) {
                         mistakes.push(
@@ -144,7 +120,9 @@ impl Source {
             }
         }
         match whole {
-            Ok(whole) if mistakes.is_empty() => Ok(Self { device, whole, points: planned }),
+            Ok(whole) if mistakes.is_empty() => {
+                Ok(Self { device, whole, format: publishing.format(), points: planned })
+            }
             _ => Err(mistakes),
         }
     }
@@ -175,7 +153,7 @@ impl Source {
         if self.points.is_empty() {
             return Harvest { messages: self.whole_message(answer, time_ms).into_iter().collect(), found: true };
         }
-        let object = self.whole.format == PayloadFormat::Object;
+        let object = self.format == PayloadFormat::Object;
         let mut harvest = Harvest::default();
         let mut due = false;
         let mut values = Vec::with_capacity(self.points.len());
@@ -199,9 +177,7 @@ impl Source {
         }
         if due {
             let named = values.iter().map(|(index, value)| (self.points[*index].point.name(), value.as_ref()));
-            let bytes = payload::encode_object(named, time_ms);
-            let quality = if values.iter().any(|(_, value)| value.is_some()) { Quality::Good } else { Quality::Bad };
-            harvest.messages.push(self.message(&bytes, self.reading(time_ms, quality)));
+            harvest.messages.push(self.whole.object(named, time_ms));
         }
         harvest
     }
@@ -220,30 +196,16 @@ impl Source {
     }
 
     fn whole_message(&self, answer: &Json, time_ms: i64) -> Option<Message> {
+        if let (PayloadFormat::Object, Json::Object(object)) = (self.format, answer) {
+            let values: Vec<(&str, Value)> =
+                object.iter().map(|(name, value)| (name.as_str(), Value::from_json(value))).collect();
+            return Some(self.whole.object(values.iter().map(|(name, value)| (*name, Some(value))), time_ms));
+        }
         let value = (!answer.is_null()).then(|| Value::from_json(answer));
         let quality = if value.is_some() { Quality::Good } else { Quality::Bad };
-        let reading = self.reading(time_ms, quality);
-        let bytes = match (self.whole.format, answer) {
-            (PayloadFormat::Object, Json::Object(object)) => {
-                let values: Vec<(&str, Value)> =
-                    object.iter().map(|(name, value)| (name.as_str(), Value::from_json(value))).collect();
-                payload::encode_object(values.iter().map(|(name, value)| (*name, Some(value))), time_ms)
-            }
-            (format, _) => payload::encode(format, self.whole.topic.as_str(), value.as_ref(), &reading)?,
-        };
-        Some(self.message(&bytes, reading))
-    }
-
-    fn reading(&self, time_ms: i64, quality: Quality) -> Reading {
-        Reading { time_ms, unit: None, quality, device: Arc::clone(&self.device), point: None }
-    }
-
-    fn message(&self, bytes: &[u8], reading: Reading) -> Message {
-        MessageBuilder::new(&self.whole.topic, bytes)
-            .qos(self.whole.qos)
-            .retain(self.whole.retain)
-            .reading(Arc::new(reading))
-            .build()
+        let reading = self.whole.reading(time_ms, quality);
+        let bytes = payload::encode(self.format, self.whole.topic.as_str(), value.as_ref(), &reading)?;
+        Some(self.whole.message(&bytes, time_ms, quality))
     }
 }
 
@@ -255,11 +217,11 @@ impl SourcePoint {
         plan: &PointPlan<'_>,
     ) -> Result<Self, Mistake> {
         let publishing = publishing.overridden_by(&plan.publishing);
-        let template = publishing.topic.clone().unwrap_or_else(|| Located::nowhere(DEFAULT_TOPIC.to_owned()));
-        let topic = topic(&template, names, plan.name)?;
+        let topic = names.point_topic(&publishing, plan.name)?;
         let (scale, offset) = (plan.scale.unwrap_or(Located::nowhere(1.0)), plan.offset.unwrap_or_default());
-        let linear = Linear::new(*scale, *offset)
-            .ok_or_else(|| Mistake::new(plan.scale.map_or(offset.place, |scale| scale.place), "a scale is not 0"))?;
+        let linear = Linear::new(*scale, *offset).ok_or_else(|| {
+            Mistake::new(plan.scale.map_or(offset.place, |scale| scale.place), "a scale is a number other than 0")
+        })?;
         // Scaling, rounding and deadbands are for numbers, also where a device writes them as text.
         let reporting = &plan.reporting;
         let numeric = linear != Linear::default() || reporting.round.is_some() || reporting.deadband.is_some();
@@ -295,64 +257,19 @@ impl SourcePoint {
     }
 }
 
-/// What settings say of messages; a mistake where this version cannot do it.
-pub fn publishing(
-    topic: Option<&Located<String>>,
-    qos: Option<Qos>,
-    retain: Option<bool>,
-    payload: Option<&Located<Payload>>,
-    mistakes: &mut Vec<Mistake>,
-) -> Publishing {
-    let payload = payload.and_then(|payload| match payload.value {
-        Payload::Plain => Some(PayloadFormat::Plain),
-        Payload::Json => Some(PayloadFormat::Json),
-        Payload::Object => Some(PayloadFormat::Object),
-        Payload::Template(_) => {
-            let mistake = payload.mistake(format!("a template as payload is {NOT_AVAILABLE_YET}"));
-            mistakes.push(mistake.help("there are plain, json and object"));
-            None
-        }
-    });
-    Publishing { topic: topic.cloned(), qos: qos.map(|qos| qos.0), retain, payload }
-}
-
-fn topic(template: &Located<String>, names: Names<'_>, point: &Located<String>) -> Result<TopicName, Mistake> {
-    // A default stands nowhere: then the name is where the eye should go.
-    let place = if template.place == Place::default() { point.place } else { template.place };
-    expand(template, names, Some(point), place)
-}
-
-/// The topic of the device itself: that of its points without the level of the point.
-fn whole_topic(names: Names<'_>, publishing: &Publishing) -> Result<TopicName, Mistake> {
-    let template = publishing.topic.as_ref();
-    let text = template.map_or(DEFAULT_TOPIC, |template| template.as_str());
-    let place = template.map_or(names.device.place, |template| template.place);
-    let text = text.strip_suffix("/{point}").unwrap_or(text);
-    // A template with the point in the middle has no level to leave out: the device has its usual topic.
-    let text = if text.contains("{point}") { "{gateway}/{device}" } else { text };
-    expand(text, names, None, place)
-}
-
-fn expand(template: &str, names: Names<'_>, point: Option<&str>, place: Place) -> Result<TopicName, Mistake> {
-    let values = |name: &str| match name {
-        "gateway" => Some(names.gateway),
-        "device" => Some(names.device.as_str()),
-        "point" => point,
-        _ => None,
-    };
-    let text = Template::parse(template).and_then(|template| template.expand(values));
-    let text = text.map_err(|error| Mistake::new(place, error.to_string()))?;
-    TopicName::new(&text).map_err(|error| Mistake::new(place, error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::settings::Template;
 
     fn name(text: &str) -> Located<String> {
         Located::nowhere(text.to_owned())
+    }
+
+    fn template(text: &str) -> Located<Template> {
+        Located::nowhere(Template::parse(text).unwrap())
     }
 
     fn plan<'a>(name: &'a Located<String>, path: &str) -> PointPlan<'a> {
@@ -368,7 +285,7 @@ mod tests {
     }
 
     fn source(publishing: &Publishing, points: Vec<PointPlan<'_>>) -> Result<Source, Vec<Mistake>> {
-        Source::plan(Names { gateway: "edge", device: &name("probe") }, publishing, points)
+        Source::plan(Names { gateway: "edge", bus: None, device: &name("probe") }, publishing, points)
     }
 
     fn read(source: &mut Source, answer: &Json) -> Vec<(String, String)> {
@@ -412,7 +329,7 @@ mod tests {
         let mut plain = source(&Publishing::default(), Vec::new()).unwrap();
         assert_eq!(read(&mut plain, &json!("hello")), [published("edge/probe", "hello")]);
         assert_eq!(read(&mut plain, &json!({"a": [1]})), [published("edge/probe", r#"{"a":[1]}"#)]);
-        let publishing = Publishing { topic: Some(name("x/{device}/now/{point}")), ..Publishing::default() };
+        let publishing = Publishing { topic: Some(template("x/{device}/now/{point}")), ..Publishing::default() };
         let mut source = source(&publishing, Vec::new()).unwrap();
         assert_eq!(read(&mut source, &json!(1)), [published("x/probe/now", "1")]);
     }
@@ -420,16 +337,10 @@ mod tests {
     #[test]
     fn topics_and_names_that_cannot_be_are_all_mistakes() {
         let (one, two, set) = (name("one"), name("two"), name("set"));
-        let publishing = Publishing { topic: Some(name("{gateway}/all")), ..Publishing::default() };
+        let publishing = Publishing { topic: Some(template("{gateway}/all")), ..Publishing::default() };
         let mistakes = source(&publishing, vec![plan(&one, "$.a"), plan(&two, "$.b"), plan(&set, "$.c")]).unwrap_err();
         let messages: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
         let expected = ["`two` has the topic of `one`", "no point can be named `set`", "`set` has the topic of `one`"];
         assert_eq!(messages, expected);
-        let publishing = Publishing { topic: Some(name("{gatway}/{point}")), ..Publishing::default() };
-        let mistakes = source(&publishing, Vec::new()).unwrap_err();
-        assert_eq!(
-            mistakes[0].message,
-            "`{gatway}` stands for nothing; there are {gateway}, {device}, {point}, {bus}, {bridge}"
-        );
     }
 }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat, LogLevel};
+use crate::config::schema::{LogFormat, LogLevel};
+use crate::telemetry;
 
 /// A timeout of the user's own ran out; what mosquitto's commands exit with.
 const EXIT_TIMEOUT: u8 = 27;

@@ -37,7 +37,7 @@ impl Run {
             }
         };
         let log = &configuration.settings.log;
-        telemetry::start(log.level.into(), log.format.into());
+        telemetry::start(log.level, log.format);
         match runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(serve(configuration))) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

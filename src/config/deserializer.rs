@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::access::{Entries, Items, Variant, WithPlace};
-use super::error::{Error, Kind, describe, nearest, one_of};
+use super::error::{Error, Kind, describe};
 use super::nodes::{Content, Node, Scalar, Value};
-use crate::settings::{LOCATED, Mistake, ONE_OR_MANY};
+use crate::settings::{LOCATED, Mistake, ONE_OR_MANY, nearest, one_of};
 
 /// So many mistakes are enough to begin with.
 const MAX_MISTAKES: usize = 100;
@@ -120,9 +120,12 @@ impl<'a> NodeDeserializer<'a> {
             match error.kind() {
                 Kind::Missing(field) if self.state.excuses(self.node, field) => error.excused().at(self.node, None),
                 Kind::Missing(_) => error.at(self.node, Some(self.key.map_or(self.node.place, |key| key.place))),
-                Kind::UnknownField(name) => {
+                Kind::UnknownField(name, meant) => {
                     // A structure inside a visitor of its own: the access did not know its keys.
                     let entry = self.node.entries().iter().find(|(key, _)| key.text() == Some(name));
+                    if let (Some((key, _)), Some(meant)) = (entry, meant) {
+                        self.state.meant.borrow_mut().insert(key.id, (*meant).into());
+                    }
                     error.at(entry.map_or(self.node, |(key, _)| key), None)
                 }
                 Kind::NotYet => {
@@ -139,6 +142,15 @@ impl<'a> NodeDeserializer<'a> {
 
     fn expected<T>(self, what: &str) -> Result<T, Error> {
         self.place(Err(Error::custom(format!("expected {what}, found {}", describe(self.node)))))
+    }
+
+    fn expected_and<T>(self, what: &str, help: &str) -> Result<T, Error> {
+        self.place(Err(Error::custom(format!("expected {what}, found {}\n{help}", describe(self.node)))))
+    }
+
+    /// A text that looks like a number; quotes are the only thing wrong with it.
+    fn is_quoted_number(self) -> bool {
+        matches!(self.scalar().map(Scalar::value), Some(Value::Text(text)) if Scalar::plain(text).is_number())
     }
 
     fn scalar(self) -> Option<&'a Scalar> {
@@ -167,9 +179,7 @@ impl<'a> NodeDeserializer<'a> {
                 let text = self.node.text().unwrap_or_default();
                 self.place(Err(Error::custom(format!("{text} is out of range: expected {what}"))))
             }
-            Some(Value::Text(text)) if Scalar::plain(text).is_number() => {
-                self.place(Err(Error::custom(format!("expected {what}, found text\nwrite it without quotes"))))
-            }
+            _ if self.is_quoted_number() => self.expected_and(&what, "write it without quotes"),
             _ => self.expected(&what),
         }
     }
@@ -220,13 +230,22 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
                 (Err(_), Err(_)) => visitor.visit_f64(number as f64),
             },
             Value::Float(number) => visitor.visit_f64(number),
-            Value::Text(text) => visitor.visit_str(text),
+            Value::Text(text) => visitor.visit_str(text).map_err(|error: Error| {
+                if self.is_quoted_number() { error.or_help("write it without quotes") } else { error }
+            }),
         })
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.scalar().map(Scalar::value) {
             Some(Value::Bool(value)) => self.place(visitor.visit_bool(value)),
+            // What YAML 1.1 took for them.
+            Some(Value::Text("yes" | "Yes" | "YES" | "on" | "On" | "ON")) => {
+                self.expected_and("true or false", "write `true`")
+            }
+            Some(Value::Text("no" | "No" | "NO" | "off" | "Off" | "OFF")) => {
+                self.expected_and("true or false", "write `false`")
+            }
             _ => self.expected("true or false"),
         }
     }
@@ -239,6 +258,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         match self.scalar().map(Scalar::value) {
             Some(Value::Integer(number)) => self.place(visitor.visit_f64(number as f64)),
             Some(Value::Float(number)) => self.place(visitor.visit_f64(number)),
+            _ if self.is_quoted_number() => self.expected_and("a number", "write it without quotes"),
             _ => self.expected("a number"),
         }
     }
@@ -247,6 +267,10 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.scalar() {
             Some(scalar) if scalar.value() != Value::Null => self.place(visitor.visit_str(&scalar.text)),
+            // `from: {gateway}` is a map to YAML.
+            _ if matches!(self.node.entries(), [(_, value)] if value.is_null()) => {
+                self.expected_and("text", "put a text that begins with `{` in quotes: \"{gateway}/...\"")
+            }
             _ => self.expected("text"),
         }
     }
@@ -302,7 +326,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         match &self.node.content {
             Content::Sequence(items) => self.sequence(items, visitor),
             _ if self.node.is_null() => self.sequence(&[], visitor),
-            _ => self.expected("a list"),
+            _ => self.expected_and("a list", "put it in brackets, [ ... ], or write `- ` before each item"),
         }
     }
 
@@ -320,7 +344,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.is_mapping() { self.place(visitor.visit_map(self.map_access(None))) } else { self.expected("a map") }
+        match &self.node.content {
+            _ if self.is_mapping() => self.place(visitor.visit_map(self.map_access(None))),
+            Content::Sequence(_) => self.expected_and("a map", "each item has a name here, `name: ...`, and no `- `"),
+            _ => self.expected("a map"),
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -332,7 +360,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         if self.is_mapping() {
             self.place(visitor.visit_map(self.map_access(Some(fields))))
         } else {
-            self.expected(&format!("a map with {}", one_of(fields, "or")))
+            self.expected_and("a map", &format!("its keys are {}", one_of(fields, "and")))
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Expected, Unexpected};
 
 use super::nodes::{Content, Node, Scalar, Style, Value};
-use crate::settings::{Mistake, NOT_AVAILABLE_YET, Place};
+use crate::settings::{Mistake, NOT_AVAILABLE_YET, Place, nearest, one_of};
 
 /// An error on its way up to the node that it belongs to.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub enum Kind {
     Missing(&'static str),
     /// A field is missing because it was taken out: no mistake of its own.
     Excused,
-    /// A structure does not know this key.
-    UnknownField(String),
+    /// A structure does not know this key, and what it was probably meant to be.
+    UnknownField(String, Option<&'static str>),
     /// The configuration reference has it, this version has not.
     NotYet,
     /// Anything else.
@@ -60,6 +60,12 @@ impl Error {
     /// The error as one that follows from another.
     pub fn excused(mut self) -> Self {
         self.0.kind = Kind::Excused;
+        self
+    }
+
+    /// The error with `help`, unless it has some.
+    pub fn or_help(mut self, help: &str) -> Self {
+        self.0.help.get_or_insert_with(|| help.into());
         self
     }
 
@@ -114,11 +120,12 @@ impl serde::de::Error for Error {
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        let help = match nearest(name, known) {
+        let meant = nearest(name, known);
+        let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("there are {}", one_of(known, "and")),
         };
-        Self::new(Kind::UnknownField(name.into()), format!("unknown key `{name}`"), Some(help))
+        Self::new(Kind::UnknownField(name.into(), meant), format!("unknown key `{name}`"), Some(help))
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -168,28 +175,5 @@ impl Scalar {
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         matches!(self.value(), Value::Integer(_) | Value::Float(_))
-    }
-}
-
-/// The word of `known` that `word` was probably meant to be.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    if word.len() > 64 {
-        return None;
-    }
-    let lower = word.to_lowercase().replace('-', "_");
-    known
-        .iter()
-        .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase().replace('-', "_")), *candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().min(word.chars().count()) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `a, b and c`.
-pub fn one_of(words: &[&str], conjunction: &str) -> String {
-    match words {
-        [] => "nothing".into(),
-        [only] => (*only).into(),
-        [all @ .., last] => format!("{} {conjunction} {last}", all.join(", ")),
     }
 }

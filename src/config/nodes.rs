@@ -222,12 +222,15 @@ impl<'a> Reader<'a, '_> {
     fn syntax_help(&self, at: usize) -> Option<&'static str> {
         let line = &self.text[line_around(self.text, at)];
         let value = line.split_once(": ").map_or("", |(_, value)| value.trim_start());
+        let is_template = value.starts_with('{') && value.contains('}') && !value.contains(':');
         if line.trim_start_matches(' ').starts_with('\t') {
             Some("indent by spaces, not by tabs")
-        } else if value.starts_with('{') && value.contains('}') && !value.contains(':') {
+        } else if is_template || self.text[..at].ends_with('}') {
             Some("put a text that begins with `{` in quotes: \"{gateway}/...\"")
         } else if value.starts_with(['@', '`', '%', '*', '&', '!', '#', '+']) || value.contains(": ") {
             Some("put a text with special characters in quotes")
+        } else if self.text[..at].rsplit('\n').next().is_some_and(|before| before.trim_matches([' ', '-']).is_empty()) {
+            Some("keys of one map, and items of one list, stand in one column: see the lines above")
         } else {
             None
         }
@@ -535,6 +538,11 @@ mod tests {
         for (text, help) in [
             ("a:\n\tb: c\n", "indent by spaces, not by tabs"),
             ("a: {gateway}/x\n", "put a text that begins with `{` in quotes: \"{gateway}/...\""),
+            ("a: { b: {gateway}/x }\n", "put a text that begins with `{` in quotes: \"{gateway}/...\""),
+            (
+                "a:\n    - b: c\n      d: e\n   - f\n",
+                "keys of one map, and items of one list, stand in one column: see the lines above",
+            ),
             ("a: *x\n", "put a text with special characters in quotes"),
         ] {
             let (_, mistakes) = read(text);

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use crate::adapters::registry::Sections;
-use crate::settings::{Located, Named, NotYet, Payload, Qos, Template};
+use crate::mapping::PayloadFormat;
+use crate::settings::{Located, Named, NotYet, Qos, Template};
 use crate::{adapters, bridge, broker};
 
 /// All sections of a configuration.
@@ -51,8 +52,8 @@ pub struct Gateway {
     pub name: Option<Located<String>>,
     /// The topic of a point. Default `{gateway}/{device}/{point}`.
     pub topic: Located<Template>,
-    /// `plain`, `json`, `object` or a template. Default `plain`.
-    pub payload: Payload,
+    /// `plain`, `json` or `object`. Default `plain`.
+    pub payload: PayloadFormat,
     /// QoS of readings. Default 1.
     pub qos: Qos,
     /// Whether readings are retained. Default `true`.
@@ -67,7 +68,7 @@ impl Default for Gateway {
         Self {
             name: None,
             topic: Located::nowhere(topic),
-            payload: Payload::Plain,
+            payload: PayloadFormat::Plain,
             qos: Qos(crate::mqtt::QoS::AtLeastOnce),
             retain: true,
             homeassistant: None,
@@ -116,7 +117,7 @@ pub struct Webhooks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
     pub level: LogLevel,
     /// `text` or `json`. Default `text`.
     pub format: LogFormat,
@@ -126,30 +127,19 @@ pub struct Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// What failed.
+    /// Nothing.
+    Off,
+    /// What failed for good.
     Error,
-    /// What may fail.
+    /// What somebody should look at.
     Warn,
-    /// Starts, stops, connections of bridges.
+    /// Lifecycle: started, connected, stopped.
     #[default]
     Info,
-    /// Each connection.
+    /// Per connection.
     Debug,
-    /// Each packet.
+    /// Per packet.
     Trace,
-}
-
-impl LogLevel {
-    /// The word, as `tracing` takes it too.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
 }
 
 /// The form of log lines.

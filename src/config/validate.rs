@@ -11,7 +11,7 @@ use crate::broker::settings::Listener;
 use crate::mapping::PayloadFormat;
 use crate::mqtt::TopicName;
 use crate::settings::names::{check_bridge_name, check_device_names, level_problem};
-use crate::settings::{Located, Mistake, Payload, Place, split_host};
+use crate::settings::{Located, Mistake, Place, split_host};
 
 /// What the rules made of the settings.
 #[derive(Debug, Default)]
@@ -36,7 +36,9 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
     let known = mistakes.clone();
     let is_clean = |place: Place| !known.iter().any(|mistake| place.contains(mistake.place));
     let mut resolved = Resolved { gateway: gateway_name(settings, host_name, mistakes), ..Resolved::default() };
-    topic_template(settings, &resolved.gateway, mistakes);
+    let mistaken = topic_template(settings, &resolved.gateway);
+    let is_topic = mistaken.is_none();
+    mistakes.extend(mistaken);
     match settings.broker.resolve() {
         _ if !is_clean(settings.broker.place) => mistakes.extend(settings.broker.mistakes_of_the_rest()),
         Ok(listeners) => resolved.listeners = listeners,
@@ -60,15 +62,13 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
     }
     client_ids(settings, &resolved.bridges, mistakes);
     mistakes.extend(check_device_names(settings.adapters().devices()));
+    let gateway = &settings.gateway;
     let defaults = Publishing {
-        topic: Some(Located { value: settings.gateway.topic.as_str().into(), place: settings.gateway.topic.place }),
-        qos: Some(settings.gateway.qos.0),
-        retain: Some(settings.gateway.retain),
-        payload: Some(match settings.gateway.payload {
-            Payload::Plain | Payload::Template(_) => PayloadFormat::Plain,
-            Payload::Json => PayloadFormat::Json,
-            Payload::Object => PayloadFormat::Object,
-        }),
+        // A template that is wrong here would be wrong again for each point.
+        topic: is_topic.then(|| gateway.topic.clone()),
+        qos: Some(gateway.qos),
+        retain: Some(gateway.retain),
+        payload: Some(gateway.payload),
     };
     resolved.adapters = settings.adapters().plan(&resolved.gateway, &defaults, is_clean);
     mistakes.append(&mut resolved.adapters.mistakes);
@@ -93,34 +93,30 @@ fn gateway_name(settings: &Settings, host_name: &str, mistakes: &mut Vec<Mistake
     name.value.clone()
 }
 
-/// Every point needs a topic of its own.
-fn topic_template(settings: &Settings, gateway: &str, mistakes: &mut Vec<Mistake>) {
+/// What is wrong in the topic of all points: every point needs one of its own.
+fn topic_template(settings: &Settings, gateway: &str) -> Option<Mistake> {
     let topic = &settings.gateway.topic;
+    // `{bus}` means something to devices that have one: those without say so themselves.
     let sample = topic.expand(|name| match name {
         "gateway" => Some(gateway),
-        "device" | "point" | "bus" => Some(name_of(name)),
+        "device" | "point" | "bus" => Some("x"),
         _ => None,
     });
-    match sample {
+    let sample = match sample {
         Err(error) => {
             let help = "in a topic there are {gateway}, {device}, {point} and {bus}";
-            mistakes.push(topic.mistake(error.to_string()).help(help));
+            return Some(topic.mistake(error.to_string()).help(help));
         }
-        Ok(sample) => {
-            if let Err(error) = TopicName::new(&sample) {
-                mistakes.push(topic.mistake(format!("`{}` is no topic", topic.as_str())).help(error.to_string()));
-            }
-            let missing: Vec<_> = ["device", "point"].into_iter().filter(|name| !topic.mentions(name)).collect();
-            if let Some(first) = missing.first() {
-                let mistake = topic.mistake(format!("without `{{{first}}}` several points share one topic"));
-                mistakes.push(mistake.help("for example \"{gateway}/{device}/{point}\""));
-            }
-        }
+        Ok(sample) => sample,
+    };
+    if let Err(error) = TopicName::new(&sample) {
+        return Some(topic.mistake(format!("`{}` is no topic", topic.as_str())).help(error.to_string()));
     }
-}
-
-fn name_of(name: &str) -> &'static str {
-    if name == "device" { "device" } else { "x" }
+    let shares_a_message = settings.gateway.payload == PayloadFormat::Object;
+    let wanted: &[&str] = if shares_a_message { &["device"] } else { &["device", "point"] };
+    let missing = wanted.iter().find(|name| !topic.mentions(name))?;
+    let mistake = topic.mistake(format!("without `{{{missing}}}` several points share one topic"));
+    Some(mistake.help("for example \"{gateway}/{device}/{point}\""))
 }
 
 /// Two connections with one client id to one broker throw each other out for ever.

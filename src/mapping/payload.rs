@@ -1,20 +1,37 @@
 //! How a reading becomes the payload of a message.
 
+use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::{Map, Value as Json, json};
 
 use super::Value;
 use crate::mqtt::{Quality, Reading};
+use crate::settings::NOT_AVAILABLE_YET;
 
-/// The shape of a payload (`payload:` in the configuration).
+/// The shape of a payload (`payload:` in the configuration). Default `plain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PayloadFormat {
-    /// The value alone, as text.
+    /// The value alone, as text: `230.1`.
     #[default]
     Plain,
     /// `{topic, value, unit, time, quality}`.
     Json,
     /// One JSON object for all points of a device.
     Object,
+}
+
+impl<'de> Deserialize<'de> for PayloadFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        match word.as_str() {
+            "plain" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            "object" => Ok(Self::Object),
+            template if template.contains('{') => Err(D::Error::custom(format!(
+                "a template as payload is {NOT_AVAILABLE_YET}\nthere are plain, json and object"
+            ))),
+            word => Err(D::Error::unknown_variant(word, &["plain", "json", "object"])),
+        }
+    }
 }
 
 /// The payload of one value; `None` where there is nothing to publish: an unavailable value in `plain`.

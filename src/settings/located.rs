@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -77,6 +77,14 @@ impl<T> Located<T> {
     /// A value that stands nowhere, such as a default.
     pub fn nowhere(value: T) -> Self {
         Self { value, place: Place::default() }
+    }
+
+    /// The mistake of a value of `key` out of `range`; `None` where it lies within.
+    pub fn outside(&self, key: &str, range: RangeInclusive<T>) -> Option<Mistake>
+    where
+        T: PartialOrd + fmt::Display,
+    {
+        (!range.contains(&self.value)).then(|| self.mistake(format!("`{key}` is {} to {}", range.start(), range.end())))
     }
 
     /// A mistake at this place.

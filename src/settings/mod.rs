@@ -7,18 +7,20 @@ mod endpoint;
 mod located;
 pub mod names;
 mod one_or_many;
-mod publishing;
+mod qos;
 mod quantity;
 mod secret;
 mod template;
+mod words;
 
 pub use endpoint::{Endpoint, EndpointError, is_loopback, split_host};
 pub use located::{LOCATED, Located, Mistake, NOT_AVAILABLE_YET, NotYet, Place};
 pub use one_or_many::{ONE_OR_MANY, OneOrMany};
-pub use publishing::{Payload, Qos};
+pub use qos::Qos;
 pub use quantity::{Duration, Rate, Size};
 pub use secret::Secret;
 pub use template::{Template, TemplateError};
+pub use words::{nearest, one_of};
 
 /// Entries by name, in the order of the file.
 pub type Named<T> = indexmap::IndexMap<Located<String>, Located<T>>;

@@ -93,6 +93,16 @@ impl Template {
         Ok(out)
     }
 
+    /// The template without its last level, where that is `{name}`; as it is, where `{name}` is not in it at all.
+    /// `None` where `{name}` stands elsewhere and cannot be left out.
+    pub fn without_level(&self, name: &str) -> Option<Self> {
+        if !self.mentions(name) {
+            return Some(self.clone());
+        }
+        let rest = self.written.strip_suffix(&format!("/{{{name}}}"))?;
+        Self::parse(rest).ok().filter(|rest| !rest.mentions(name))
+    }
+
     /// Whether `{name}` stands in it.
     pub fn mentions(&self, name: &str) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Name(mentioned) if *mentioned == name))
@@ -147,6 +157,19 @@ mod tests {
         assert_eq!(expand("{gateway}{bridge}").unwrap(), "edge-01aws");
         assert_eq!(expand("{{gateway}}").unwrap(), "{gateway}");
         assert!(Template::parse("{gateway}/{device}").unwrap().mentions("device"));
+    }
+
+    #[test]
+    fn a_level_is_left_out_where_it_is_the_last_one() {
+        let without = |text: &str| {
+            let template = Template::parse(text).unwrap().without_level("point");
+            template.map(|template| template.to_string())
+        };
+        assert_eq!(without("{gateway}/{device}/{point}").as_deref(), Some("{gateway}/{device}"));
+        assert_eq!(without("{gateway}/{device}").as_deref(), Some("{gateway}/{device}"));
+        for text in ["{point}", "{point}/{device}", "{point}/x/{point}", "a-{point}"] {
+            assert_eq!(without(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -12,15 +12,15 @@ use super::poll::{Poll, PollPlan};
 use super::webhook::Hook;
 use super::write::{VALUE, Write};
 use crate::adapters::Adapter;
-use crate::adapters::point::{Publishing, Reporting};
-use crate::adapters::source::{Names, PointPlan, Selector, Source, publishing};
-use crate::mapping::{JsonPath, ValueType};
-use crate::settings::{self, Located, Mistake, Named, NotYet, Payload, Qos, Secret};
+use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::point::{DEFAULT_EVERY, Publishing, Reporting, SPANS};
+use crate::adapters::source::{PointPlan, Selector, Source};
+use crate::adapters::topics::Names;
+use crate::mapping::{JsonPath, PayloadFormat, ValueType};
+use crate::settings::{self, Located, Mistake, Named, NotYet, Qos, Secret, Template};
 
-const DEFAULT_EVERY: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_OFFLINE_AFTER: u32 = 3;
-const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One device that is polled over HTTP, or that posts to a webhook.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -47,13 +47,13 @@ pub struct Settings {
     /// JSONPath of the reading's own time.
     pub time: Option<Located<String>>,
     /// Topic template, default `{gateway}/{device}/{point}`.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS, default 1.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
-    pub payload: Option<Located<Payload>>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// The values in an answer; without them it goes out as it came.
@@ -76,21 +76,25 @@ pub struct PointSettings {
     /// Added after scaling, default 0.
     pub offset: Option<Located<f64>>,
     /// Digits behind the decimal point.
-    pub round: Option<u8>,
+    pub round: Option<Located<u8>>,
     /// Publish only what is farther than this from the last value.
-    pub deadband: Option<f64>,
+    pub deadband: Option<Located<f64>>,
     /// Publish only what differs, default false.
     pub on_change: bool,
     /// With `deadband` and `on_change`: publish at least this often, default 15m.
-    pub max_silence: Option<settings::Duration>,
+    pub max_silence: Option<Located<settings::Duration>>,
     /// The request that a command on `<point topic>/set` makes.
     pub write: Option<Located<WriteSettings>>,
     /// Topic template.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
+    /// Not available yet.
+    pub every: Option<NotYet>,
+    /// Not available yet.
+    pub payload: Option<NotYet>,
     /// Not available yet.
     pub expr: Option<NotYet>,
 }
@@ -164,9 +168,9 @@ impl Settings {
     ) -> Result<Planned, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let points = self.points.iter().filter_map(|(name, point)| plan_point(name, point, &mut mistakes)).collect();
-        let own = publishing(self.topic.as_ref(), self.qos, self.retain, self.payload.as_ref(), &mut mistakes);
+        let own = Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload };
         let publishing = defaults.overridden_by(&own);
-        let source = Source::plan(Names { gateway, device: name }, &publishing, points);
+        let source = Source::plan(Names { gateway, bus: None, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong)).ok();
         let time = self.time.as_ref().and_then(|time| json_path(time, &mut mistakes));
         let planned = match (&self.get, &self.webhook) {
@@ -206,15 +210,11 @@ impl Settings {
         if let Some(token) = &self.token {
             mistakes.push(token.mistake("`token` is for a webhook").help("a poll logs in by `auth: { bearer: … }`"));
         }
-        for (key, time) in [("every", self.every), ("timeout", self.timeout), ("write_timeout", self.write_timeout)] {
-            if let Some(time) = time.filter(|time| time.0 < Duration::from_millis(10)) {
-                mistakes.push(time.mistake(format!("{key} is at least 10ms")));
-            }
-        }
+        let times = [("every", self.every), ("timeout", self.timeout), ("write_timeout", self.write_timeout)];
+        let outside = |(key, time): (&str, Option<Located<settings::Duration>>)| time?.outside(key, SPANS);
+        mistakes.extend(times.into_iter().filter_map(outside));
         let offline_after = self.offline_after.unwrap_or(Located::nowhere(DEFAULT_OFFLINE_AFTER));
-        if *offline_after == 0 {
-            mistakes.push(offline_after.mistake("offline_after is at least 1 failed poll"));
-        }
+        mistakes.extend(offline_after.outside("offline_after", 1..=1000));
         let url = url(get, get, mistakes);
         let endpoint = Endpoint {
             client: client.clone(),
@@ -288,7 +288,7 @@ fn plan_point<'a>(
             max_silence: point.max_silence,
             round: point.round,
         },
-        publishing: publishing(point.topic.as_ref(), point.qos, point.retain, None, mistakes),
+        publishing: Publishing { topic: point.topic.clone(), qos: point.qos, retain: point.retain, payload: None },
     })
 }
 
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn every_mistake_is_found_at_once() {
         let found = mistakes(json!({
-            "get": "192.168.1.40/status", "every": "1ms", "offline_after": 0, "token": "t", "time": "time",
+            "get": "192.168.1.40/status", "every": "0s", "offline_after": 0, "token": "t", "time": "time",
             "auth": {"basic": "a", "bearer": "b"}, "headers": {"a b": "c"},
             "points": {
                 "on": {"path": "$.[", "write": {"get": "http://plug/on"}},

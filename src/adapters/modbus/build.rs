@@ -1,35 +1,33 @@
 //! From the settings of a bus to the bus: "the innermost wins", and the rules about several values at once.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_serial::DataBits;
+
 use super::bus::{Bus, Pace};
 use super::frame::{MAX_READ_REGISTERS, MAX_WRITE_REGISTERS, Table};
-use super::layout::{self, BusPoint, Content, Layout, ObjectMessage, Writing, plan_polls};
+use super::layout::{self, BusPoint, Content, Layout, Writing, plan_polls};
 use super::plan::{Bounds, Extent};
-use super::settings::{Device, Point, Settings};
+use super::settings::{Point, Settings};
 use super::wire::{Endpoint, StreamWire};
 use super::words::{Framing, OrderWord, TypeWord, Write};
-use crate::adapters::point::{self, Publishing};
+use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::line::LineSettings;
+use crate::adapters::point::{self, DEFAULT_EVERY, Publishing, SPANS};
+use crate::adapters::topics::{DeviceTopic, Names};
+use crate::mapping::PayloadFormat;
 use crate::mapping::register::{Limits, Order, RegisterCodec, RegisterType};
-use crate::mqtt::{QoS, TopicName};
+use crate::settings::names::check_point_name;
 use crate::settings::{Duration as Span, Located, Mistake, Place};
 
-const DEFAULT_TOPIC: &str = "{gateway}/{device}/{point}";
-const DEFAULT_EVERY: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_RETRIES: u8 = 2;
 const DEFAULT_OFFLINE_AFTER: u32 = 3;
 const DEFAULT_MAX_GAP: u16 = 16;
 const DEFAULT_BAUD: u32 = 9600;
-const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
-
-/// Names that the gateway uses below a device.
-const RESERVED_POINTS: [&str; 3] = ["set", "status", "error"];
-/// Names that the gateway uses beside its devices.
-const RESERVED_DEVICES: [&str; 2] = ["bridges", "status"];
 
 impl Settings {
     /// The bus `name` of the gateway `gateway`, ready to run; `defaults` is what the gateway says of messages.
@@ -58,7 +56,7 @@ impl Settings {
         let layout = build.layout(self, defaults, endpoint.as_ref(), bounds);
         match endpoint {
             Some((endpoint, framing)) if build.mistakes.is_empty() => {
-                let pause = self.pause.map_or(Duration::ZERO, |pause| pause.0.min(LONGEST_SPAN));
+                let pause = self.pause.map_or(Duration::ZERO, |pause| pause.0);
                 Ok(Bus::new(layout, StreamWire::new(endpoint, framing, timeout, pause), pace))
             }
             _ => Err(build.mistakes),
@@ -76,7 +74,7 @@ struct Build<'a> {
 
 /// What is settled of a device before its points are looked at.
 struct DeviceContext<'a> {
-    name: &'a Located<String>,
+    names: Names<'a>,
     index: usize,
     publishing: Publishing,
     order: Order,
@@ -85,7 +83,10 @@ struct DeviceContext<'a> {
 
 impl Build<'_> {
     fn mistake(&mut self, place: Place, message: impl Into<String>) {
-        let mistake = Mistake::new(place, message);
+        self.add(Mistake::new(place, message));
+    }
+
+    fn add(&mut self, mistake: Mistake) {
         // What a device says wrongly for all its points is wrong once.
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
@@ -114,8 +115,12 @@ impl Build<'_> {
                 if port.is_empty() {
                     self.mistake(port.place, "a port is the path of a serial device");
                 }
+                if let Some(format) = settings.format.filter(|format| format.data_bits != DataBits::Eight) {
+                    self.mistake(format.place, "Modbus RTU has eight data bits: 8N1, 8E1, 8O1, 8N2 …");
+                }
                 let format = settings.format.map(|format| format.value).unwrap_or_default();
-                Some((Endpoint::Serial { path: port.value.clone(), baud, format }, Framing::Rtu))
+                let line = LineSettings { path: port.value.clone(), baud, format };
+                Some((Endpoint::Serial(line), Framing::Rtu))
             }
             (Some(_), Some(port)) => {
                 self.mistake(port.place, "a bus has either `host` or `port`, not both");
@@ -144,30 +149,33 @@ impl Build<'_> {
         let mut intervals = Vec::new();
         let publishing = defaults.overridden_by(&settings.publishing());
         if settings.devices.is_empty() {
-            self.mistakes.push(self.bus.mistake("a bus has devices"));
+            let mistake = self.bus.mistake(format!("`{}` has no devices", self.bus.value));
+            self.mistakes
+                .push(mistake.help("for example devices: { meter: { id: 1, points: { power: { holding: 0 } } } }"));
         }
         for (name, device) in &settings.devices {
-            self.check_name(name, "device", &RESERVED_DEVICES);
             if let Some((_, Framing::Rtu)) = endpoint
                 && !(1..=247).contains(&device.id.0)
             {
                 self.mistake(device.id.place, "a unit id on a serial line is 1 to 247");
             }
             if device.points.is_empty() {
-                self.mistakes.push(name.mistake("a device has points"));
+                let mistake = name.mistake(format!("`{}` has no points", name.value));
+                self.mistakes.push(mistake.help("for example points: { power: { holding: 0, type: float32 } }"));
             }
             let publishing = publishing.overridden_by(&device.publishing());
-            let Some(object) = self.object_message(name, device, &publishing) else { continue };
+            let names = Names { gateway: self.gateway, bus: Some(self.bus), device: name };
+            let Some(whole) = self.unless_mistaken(DeviceTopic::plan(names, &publishing)) else { continue };
             let context = DeviceContext {
-                name,
+                names,
                 index: layout.devices.len(),
                 publishing,
                 order: device.order.or(settings.order).map_or(Order::default(), |OrderWord(order)| order),
                 max_words: bounds.max_count,
             };
-            layout.devices.push(layout::Device { name: name.as_str().into(), unit: device.id.0, object });
+            layout.devices.push(layout::Device { name: name.as_str().into(), unit: device.id.0, whole });
             for (name, point) in &device.points {
-                self.check_name(name, "point", &RESERVED_POINTS);
+                self.mistakes.extend(check_point_name(name));
                 let every = point.every.or(device.every).or(settings.every);
                 let every = self.span(every, "every", DEFAULT_EVERY);
                 if let Some(point) = self.point(&context, name, point) {
@@ -178,22 +186,6 @@ impl Build<'_> {
         }
         layout.polls = plan_polls(&layout.points, &intervals, bounds);
         layout
-    }
-
-    fn object_message(
-        &mut self,
-        name: &Located<String>,
-        device: &Located<Device>,
-        publishing: &Publishing,
-    ) -> Option<ObjectMessage> {
-        let place = device.topic.as_ref().map_or(name.place, |topic| topic.place);
-        let template = publishing.topic.as_ref().map_or(DEFAULT_TOPIC, |topic| topic.as_str()).replace("/{point}", "");
-        let topic = self.topic(&template, place, name, "")?;
-        Some(ObjectMessage {
-            topic,
-            qos: publishing.qos.unwrap_or(QoS::AtLeastOnce),
-            retain: publishing.retain.unwrap_or(true),
-        })
     }
 
     fn point(
@@ -221,26 +213,28 @@ impl Build<'_> {
             let message = format!("it has {count} registers, and one request reads {}", device.max_words);
             self.mistake(name.place, message);
         }
-        self.check_reporting(point, &content);
+        let reporting = point.reporting();
+        self.mistakes.extend(reporting.mistakes(is_number(&content)));
         let writing = self.writing(table, point, &content);
         let publishing = device.publishing.overridden_by(&point.publishing());
-        let template = publishing.topic.as_ref().map_or(DEFAULT_TOPIC, |topic| topic.as_str());
-        let place = point.topic.as_ref().map_or(name.place, |topic| topic.place);
-        let topic = self.topic(template, place, device.name, name)?;
-        if !self.topics.insert(topic.to_string()) {
-            self.mistake(name.place, format!("another point of this bus publishes on {topic}, too"));
+        let topic = self.unless_mistaken(device.names.point_topic(&publishing, name))?;
+        // With `object` one message carries the device; a point that is written still wants a topic of its own.
+        let is_own = publishing.format() != PayloadFormat::Object || writing.is_some();
+        if is_own && !self.topics.insert(topic.to_string()) {
+            let mistake = name.mistake(format!("another point of this bus has the topic {topic}, too"));
+            self.mistakes.push(mistake.help("put {device} and {point} into the topic"));
         }
         if self.mistakes.len() > before {
             return None;
         }
-        let device_name: Arc<str> = device.name.as_str().into();
+        let device_name: Arc<str> = device.names.device.as_str().into();
         Some(BusPoint {
             device: device.index,
             table,
             extent: Extent { start: address.0, count },
             content,
             writing,
-            point: point::Point::new(topic, device_name, name, &publishing, &point.reporting()),
+            point: point::Point::new(topic, device_name, name, &publishing, &reporting),
         })
     }
 
@@ -352,35 +346,6 @@ impl Build<'_> {
         }
     }
 
-    fn check_reporting(&mut self, point: &Point, content: &Content) {
-        let is_number = match content {
-            Content::Bit => false,
-            Content::Registers(codec) => {
-                codec.bit.is_none() && codec.map.is_empty() && !matches!(codec.kind, RegisterType::Text { .. })
-            }
-        };
-        if let Some(deadband) = point.deadband {
-            if !deadband.is_finite() || deadband.value < 0.0 {
-                self.mistake(deadband.place, "a deadband is a number from 0 on");
-            } else if !is_number {
-                self.mistake(deadband.place, "`deadband` belongs to numbers; `on_change` does for anything");
-            }
-        }
-        if let Some(round) = point.round {
-            if !is_number {
-                self.mistake(round.place, "`round` belongs to numbers");
-            } else if round.value > 15 {
-                self.mistake(round.place, "`round` is 0 to 15 digits");
-            }
-        }
-        if let Some(silence) = point.max_silence
-            && point.deadband.is_none()
-            && point.on_change != Some(true)
-        {
-            self.mistake(silence.place, "`max_silence` belongs to `deadband` or `on_change`");
-        }
-    }
-
     fn writing(&mut self, table: Table, point: &Point, content: &Content) -> Option<Writing> {
         let Some(write) = point.write.filter(|write| write.value != Write::No) else {
             if let Some(function) = point.function {
@@ -436,72 +401,39 @@ impl Build<'_> {
         Some(Writing { limits, is_multiple: point.function.is_some_and(|function| function.value == multiple) })
     }
 
-    fn check_name(&mut self, name: &Located<String>, what: &str, reserved: &[&str]) {
-        if reserved.contains(&name.as_str()) {
-            self.mistake(name.place, format!("`{}` is no name for a {what}: the gateway uses this topic", **name));
-        }
-        if name.is_empty() || name.contains(['/', '+', '#', '\0']) {
-            self.mistake(name.place, format!("the name of a {what} is one level of a topic, without / + #"));
-        }
-    }
-
-    fn topic(&mut self, template: &str, place: Place, device: &str, point: &str) -> Option<TopicName> {
-        let names = [("gateway", self.gateway), ("bus", self.bus.as_str()), ("device", device), ("point", point)];
-        let topic = expand_topic(template, &names);
-        match topic.and_then(|topic| TopicName::new(&topic).map_err(|error| error.to_string())) {
-            Ok(topic) => Some(topic),
-            Err(error) => {
-                self.mistake(place, error);
-                None
-            }
-        }
-    }
-
     fn span(&mut self, span: Option<Located<Span>>, key: &str, default: Duration) -> Duration {
-        match span {
-            Some(span) if !(Duration::from_millis(1)..=LONGEST_SPAN).contains(&span.0) => {
-                self.mistake(span.place, format!("`{key}` is 1ms to 366d"));
-                default
-            }
-            Some(span) => span.0,
-            None => default,
-        }
+        self.within(span, key, SPANS, Span(default)).0
     }
 
     fn within<T: Copy + PartialOrd + std::fmt::Display>(
         &mut self,
         value: Option<Located<T>>,
         key: &str,
-        range: std::ops::RangeInclusive<T>,
+        range: RangeInclusive<T>,
         default: T,
     ) -> T {
-        match value {
-            Some(value) if !range.contains(&value.value) => {
-                self.mistake(value.place, format!("`{key}` is {} to {}", range.start(), range.end()));
+        let Some(value) = value else { return default };
+        match value.outside(key, range) {
+            Some(mistake) => {
+                self.add(mistake);
                 default
             }
-            Some(value) => value.value,
-            None => default,
+            None => value.value,
         }
+    }
+
+    fn unless_mistaken<T>(&mut self, result: Result<T, Mistake>) -> Option<T> {
+        result.map_err(|mistake| self.add(mistake)).ok()
     }
 }
 
-/// `template` with `{name}` replaced by the name's value.
-fn expand_topic(template: &str, names: &[(&str, &str)]) -> Result<String, String> {
-    let mut topic = String::with_capacity(template.len() + 32);
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        topic.push_str(before);
-        let (name, behind) = after.split_once('}').ok_or("a `{` without `}`")?;
-        let Some((_, value)) = names.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<String> = names.iter().map(|(known, _)| format!("{{{known}}}")).collect();
-            return Err(format!("unknown `{{{name}}}` in a topic: one of {}", known.join(", ")));
-        };
-        topic.push_str(value);
-        rest = behind;
+fn is_number(content: &Content) -> bool {
+    match content {
+        Content::Bit => false,
+        Content::Registers(codec) => {
+            codec.bit.is_none() && codec.map.is_empty() && !matches!(codec.kind, RegisterType::Text { .. })
+        }
     }
-    topic.push_str(rest);
-    Ok(topic)
 }
 
 #[cfg(test)]
@@ -576,8 +508,7 @@ mod tests {
             all,
             [
                 "a bus needs `host` or `port`",
-                "`status` is no name for a device: the gateway uses this topic",
-                "`set` is no name for a point: the gateway uses this topic",
+                "no point can be named `set`",
                 "a point has one address, not both `holding` and `input`",
                 "`every` is 1ms to 366d",
                 "a point needs an address",
@@ -610,11 +541,8 @@ mod tests {
             ),
             (json!({ "holding": 1, "max_silence": "1m" }), "`max_silence` belongs to `deadband` or `on_change`"),
             (json!({ "coil": 1, "deadband": 1 }), "`deadband` belongs to numbers; `on_change` does for anything"),
-            (
-                json!({ "holding": 1, "topic": "{gateway}/{unit}" }),
-                "unknown `{unit}` in a topic: one of {gateway}, {bus}, {device}, {point}",
-            ),
-            (json!({ "holding": 1, "topic": "a/#" }), "a topic name has no wildcards; `+` and `#` belong in filters"),
+            (json!({ "holding": 1, "topic": "{bridge}/{point}" }), "`{bridge}` has no meaning here, for `plc`"),
+            (json!({ "holding": 1, "topic": "a/#" }), "`a/#` is no topic"),
         ] {
             assert_eq!(mistakes(with_point(&point)), [message], "{point}");
         }
@@ -641,10 +569,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_seven_data_bits_carries_no_rtu() {
+        let all = mistakes(json!({ "port": "/dev/ttyS0", "format": "7E1", "devices": {
+            "plc": { "id": 1, "points": { "a": { "holding": 1 } } },
+        } }));
+        assert_eq!(all, ["Modbus RTU has eight data bits: 8N1, 8E1, 8O1, 8N2 …"]);
+    }
+
+    #[test]
     fn two_points_never_share_a_topic() {
         let all = mistakes(json!({ "host": "h", "topic": "{gateway}/{device}", "devices": {
             "plc": { "id": 1, "points": { "a": { "holding": 1 }, "b": { "holding": 2 } } },
         } }));
-        assert_eq!(all, ["another point of this bus publishes on edge/plc, too"]);
+        assert_eq!(all, ["another point of this bus has the topic edge/plc, too"]);
+    }
+
+    #[test]
+    fn points_of_one_object_share_its_topic_unless_they_are_written() {
+        let all = mistakes(json!({ "host": "h", "topic": "{gateway}/{device}", "payload": "object", "devices": {
+            "plc": { "id": 1, "points": { "a": { "holding": 1 }, "b": { "holding": 2 } } },
+            "rtu": { "id": 2, "points": { "a": { "coil": 1, "write": true }, "b": { "coil": 2, "write": true } } },
+        } }));
+        assert_eq!(all, ["another point of this bus has the topic edge/rtu, too"]);
     }
 }

@@ -22,8 +22,8 @@ use super::layout::{Layout, TableRead};
 use super::plan::{self, Extent, Read};
 use super::wire::{Wire, WireError};
 use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health, handle::unix_millis};
-use crate::mapping::{PayloadFormat, Value, payload};
-use crate::mqtt::{Message, MessageBuilder, Quality, Reading, TopicName};
+use crate::mapping::{PayloadFormat, Value};
+use crate::mqtt::{Message, TopicName};
 
 /// The first and the longest pause between two probes of a device that does not answer.
 const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -479,14 +479,7 @@ impl<W: Wire> Bus<W> {
             return;
         }
         let points = values.iter().map(|(index, value)| (self.layout.points[*index].point.name(), value.as_ref()));
-        let payload = payload::encode_object(points, time_ms);
-        let device = &self.layout.devices[device];
-        let reading = Reading { time_ms, unit: None, quality: Quality::Good, device: device.name.clone(), point: None };
-        let message = MessageBuilder::new(&device.object.topic, &payload)
-            .qos(device.object.qos)
-            .retain(device.object.retain)
-            .reading(reading.into())
-            .build();
+        let message = self.layout.devices[device].whole.object(points, time_ms);
         handle.publish(&[message]);
     }
 }

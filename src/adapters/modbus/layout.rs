@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::frame::{Request, Response, Table};
 use super::plan::{Bounds, Extent, Read, plan_reads};
 use crate::adapters::point::Point;
+use crate::adapters::topics::DeviceTopic;
 use crate::mapping::Value;
 use crate::mapping::register::{DecodeError, EncodeError, Limits, RegisterCodec, encode_bit};
-use crate::mqtt::{QoS, TopicName};
 
 /// All of a bus but its wire.
 #[derive(Debug, Clone)]
@@ -31,18 +31,7 @@ pub struct Device {
     /// Its unit id.
     pub unit: u8,
     /// Where points with `payload: object` go, together.
-    pub object: ObjectMessage,
-}
-
-/// How the object of a whole device is published.
-#[derive(Debug, Clone)]
-pub struct ObjectMessage {
-    /// Usually `{gateway}/{device}`.
-    pub topic: TopicName,
-    /// QoS of the message.
-    pub qos: QoS,
-    /// Whether the broker keeps it.
-    pub retain: bool,
+    pub whole: DeviceTopic,
 }
 
 /// One point and where it lies.

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::words::{
-    Address, Framing, Host, LineFormat, MapKey, MapWord, Number, OrderWord, PayloadWord, QosWord, TypeWord, UnitId,
-    Write,
-};
+use super::words::{Address, Framing, Host, MapKey, MapWord, Number, OrderWord, TypeWord, UnitId, Write};
+use crate::adapters::line::LineFormat;
 use crate::adapters::point::{Publishing, Reporting};
-use crate::settings::{Duration, Located, Named, NotYet};
+use crate::mapping::PayloadFormat;
+use crate::settings::{Duration, Located, Named, NotYet, Qos, Template};
 
 /// One wire or host; one request at a time on each.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,16 +45,17 @@ pub struct Settings {
     /// Order of bytes, default `ABCD`.
     pub order: Option<OrderWord>,
     /// Topic template of its points.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS of its messages.
-    pub qos: Option<QosWord>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest values.
     pub retain: Option<bool>,
     /// Shape of the payload.
-    pub payload: Option<PayloadWord>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// The devices on it, by name.
+    #[serde(default)]
     pub devices: Named<Device>,
 }
 
@@ -70,13 +70,13 @@ pub struct Device {
     /// Order of bytes.
     pub order: Option<OrderWord>,
     /// Topic template of its points.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS of its messages.
-    pub qos: Option<QosWord>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest values.
     pub retain: Option<bool>,
     /// Shape of the payload.
-    pub payload: Option<PayloadWord>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// Not available yet.
@@ -84,6 +84,7 @@ pub struct Device {
     /// Not available yet.
     pub template: Option<NotYet>,
     /// Its points, by name.
+    #[serde(default)]
     pub points: Named<Point>,
 }
 
@@ -133,13 +134,13 @@ pub struct Point {
     /// The function that writes it: 15 instead of 5 for a coil, 16 instead of 6 for a register.
     pub function: Option<Located<u8>>,
     /// Topic template.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS of its messages.
-    pub qos: Option<QosWord>,
+    pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Shape of the payload.
-    pub payload: Option<PayloadWord>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub bits: Option<NotYet>,
     /// Not available yet.
@@ -151,21 +152,21 @@ pub struct Point {
 impl Settings {
     /// What the bus says of messages.
     pub fn publishing(&self) -> Publishing {
-        publishing(self.topic.as_ref(), self.qos, self.retain, self.payload)
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
     }
 }
 
 impl Device {
     /// What the device says of messages.
     pub fn publishing(&self) -> Publishing {
-        publishing(self.topic.as_ref(), self.qos, self.retain, self.payload)
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
     }
 }
 
 impl Point {
     /// What the point says of messages.
     pub fn publishing(&self) -> Publishing {
-        publishing(self.topic.as_ref(), self.qos, self.retain, self.payload)
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
     }
 
     /// When its values are published.
@@ -173,20 +174,11 @@ impl Point {
         Reporting {
             unit: self.unit.clone(),
             on_change: self.on_change.unwrap_or(false),
-            deadband: self.deadband.map(|deadband| deadband.value),
-            max_silence: self.max_silence.map(|silence| silence.value),
-            round: self.round.map(|digits| digits.value),
+            deadband: self.deadband,
+            max_silence: self.max_silence,
+            round: self.round,
         }
     }
-}
-
-fn publishing(
-    topic: Option<&Located<String>>,
-    qos: Option<QosWord>,
-    retain: Option<bool>,
-    payload: Option<PayloadWord>,
-) -> Publishing {
-    Publishing { topic: topic.cloned(), qos: qos.map(|word| word.0), retain, payload: payload.map(|word| word.0) }
 }
 
 #[cfg(test)]
@@ -204,7 +196,10 @@ mod tests {
         let bus = |key: &str, value: serde_json::Value| json!({ "host": "h", "devices": { "d": { "id": 1, "points": { "p": { "holding": 1, key: value } } } } });
         assert_eq!(refused(bus("bits", json!({ "0": "high" }))), "not available yet");
         assert_eq!(refused(bus("scale_from", json!(3))), "not available yet");
-        assert_eq!(refused(json!({ "host": "h", "framing": "ascii", "devices": {} })), "ascii is not available yet");
+        assert_eq!(
+            refused(json!({ "host": "h", "framing": "ascii", "devices": {} })),
+            "`framing: ascii` is not available yet\nthere are tcp and rtu"
+        );
         assert_eq!(
             refused(
                 json!({ "host": "h", "devices": { "d": { "id": 1, "template": "eastron/sdm630", "points": {} } } })
@@ -219,16 +214,17 @@ mod tests {
         let point = |point: serde_json::Value| {
             refused(json!({ "host": "h", "devices": { "d": { "id": 1, "points": { "p": point } } } }))
         };
-        assert_eq!(point(json!({ "holding": 70_000 })), "an address is 0 to 65535");
+        assert!(point(json!({ "holding": 70_000 })).starts_with("an address is 0 to 65535\n"));
+        let kind = |word: &str| point(json!({ "holding": 1, "type": word }));
+        assert_eq!(kind("float"), "`float` is no type\ndid you mean `float32`?");
+        assert_eq!(kind("unit16"), "`unit16` is no type\ndid you mean `uint16`?");
+        assert!(kind("colour").starts_with("`colour` is no type\nthere are uint16, "));
         assert_eq!(
-            point(json!({ "holding": 1, "type": "float" })),
-            "unknown type `float`: one of uint16, int16, uint32, int32, uint64, int64, float32, float64, bcd16, bcd32, string"
+            point(json!({ "holding": 1, "order": "XYZ" })),
+            "`XYZ` is no order of bytes\nthere are ABCD, CDAB, BADC and DCBA"
         );
-        assert_eq!(
-            point(json!({ "holding": 1, "order": "ABDC" })),
-            "unknown order `ABDC`: one of ABCD, CDAB, BADC, DCBA"
-        );
-        assert_eq!(point(json!({ "holding": 1, "qos": 3 })), "a QoS is 0, 1 or 2");
+        assert!(point(json!({ "holding": 1, "qos": 3 })).starts_with("`3` is not a QoS"));
+        assert!(point(json!({ "holding": 1, "payload": "{value}" })).contains("not available yet"));
         assert!(point(json!({ "holding": 1, "write": { "low": 3 } })).starts_with("unknown field `low`"));
         let device = json!({ "host": "h", "devices": { "d": { "id": 248, "points": {} } } });
         assert_eq!(refused(device), "a unit id is 0 to 247, or 255");

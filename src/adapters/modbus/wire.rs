@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_serial::{ClearBuffer, SerialPort, SerialPortBuilderExt, SerialStream};
+use tokio_serial::{ClearBuffer, SerialPort, SerialStream};
 
 use super::frame::{self, Exception, FrameError, Request, Response};
-use super::words::{Framing, LineFormat, Parity};
+use super::words::Framing;
+use crate::adapters::line::{self, LineSettings};
 
 /// Timeouts in a row without any byte after which a TCP connection is taken for dead and made anew.
 const SILENT_TIMEOUTS: u32 = 3;
@@ -75,14 +76,7 @@ pub enum Endpoint {
         port: u16,
     },
     /// A serial port.
-    Serial {
-        /// Path of the device file.
-        path: String,
-        /// Bits per second.
-        baud: u32,
-        /// Parity and stop bits.
-        format: LineFormat,
-    },
+    Serial(LineSettings),
 }
 
 impl fmt::Display for Endpoint {
@@ -90,7 +84,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Serial { path, .. } => f.write_str(path),
+            Self::Serial(line) => f.write_str(&line.path),
         }
     }
 }
@@ -151,7 +145,7 @@ impl StreamWire {
     pub fn new(endpoint: Endpoint, framing: Framing, timeout: Duration, pause: Duration) -> Self {
         let pause = match &endpoint {
             Endpoint::Tcp { .. } => pause,
-            Endpoint::Serial { baud, .. } => pause.max(shortest_silence(*baud)),
+            Endpoint::Serial(line) => pause.max(shortest_silence(line.baud)),
         };
         Self {
             endpoint,
@@ -283,21 +277,7 @@ impl StreamWire {
                     Err(_) => return Err(unreachable(format!("timeout after {} ms", self.timeout.as_millis()))),
                 }
             }
-            Endpoint::Serial { path, baud, format } => {
-                let stream = tokio_serial::new(path, *baud)
-                    .parity(match format.parity {
-                        Parity::None => tokio_serial::Parity::None,
-                        Parity::Even => tokio_serial::Parity::Even,
-                        Parity::Odd => tokio_serial::Parity::Odd,
-                    })
-                    .stop_bits(match format.stop_bits {
-                        2 => tokio_serial::StopBits::Two,
-                        _ => tokio_serial::StopBits::One,
-                    })
-                    .open_native_async()
-                    .map_err(|error| unreachable(error.to_string()))?;
-                Stream::Serial(stream)
-            }
+            Endpoint::Serial(line) => Stream::Serial(line::open(line).await.map_err(&unreachable)?),
         };
         tracing::debug!(endpoint = %self.endpoint, "connected");
         let mut connection = Connection { stream, received: Vec::new(), silent_timeouts: 0 };
@@ -362,10 +342,7 @@ impl Endpoint {
     fn character(&self) -> Duration {
         match self {
             Self::Tcp { .. } => Duration::ZERO,
-            Self::Serial { baud, format, .. } => {
-                let bits = 9 + u32::from(format.parity != Parity::None) + u32::from(format.stop_bits);
-                Duration::from_secs(1) * bits / (*baud).max(1)
-            }
+            Self::Serial(line) => line.character(),
         }
     }
 }
@@ -421,6 +398,7 @@ mod tests {
     use super::super::super::patience::within;
     use super::super::frame::Table;
     use super::*;
+    use crate::adapters::line::LineFormat;
 
     const TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -456,11 +434,15 @@ mod tests {
         (StreamWire::new(endpoint, Framing::Tcp, TIMEOUT, Duration::ZERO), listener)
     }
 
+    fn serial(path: &str, baud: u32) -> Endpoint {
+        Endpoint::Serial(LineSettings { path: path.into(), baud, format: LineFormat::default() })
+    }
+
     /// A wire on one end of a pseudo terminal, and the other end. `_slave` keeps it alive while the wire is closed.
     fn rtu_wire() -> (StreamWire, SerialStream, SerialStream) {
         let (master, slave) = SerialStream::pair().unwrap();
         let path = slave.name().unwrap();
-        let endpoint = Endpoint::Serial { path, baud: 115_200, format: LineFormat::default() };
+        let endpoint = serial(&path, 115_200);
         (StreamWire::new(endpoint, Framing::Rtu, TIMEOUT, Duration::ZERO), master, slave)
     }
 
@@ -524,8 +506,7 @@ mod tests {
         let (mut wire, listener) = tcp_wire().await;
         drop(listener);
         assert!(matches!(wire.request(1, &read(0), None).await, Err(WireError::Unreachable { .. })));
-        let path = "/dev/no-such-port".to_owned();
-        let endpoint = Endpoint::Serial { path, baud: 9_600, format: LineFormat::default() };
+        let endpoint = serial("/dev/no-such-port", 9_600);
         let mut wire = StreamWire::new(endpoint, Framing::Rtu, TIMEOUT, Duration::ZERO);
         let error = wire.request(1, &read(0), None).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot open /dev/no-such-port: "), "{error}");
@@ -579,8 +560,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("port");
         let (mut wire, master, slave) = rtu_wire();
-        wire.endpoint =
-            Endpoint::Serial { path: link.to_str().unwrap().into(), baud: 115_200, format: LineFormat::default() };
+        wire.endpoint = serial(link.to_str().unwrap(), 115_200);
         let serve = |mut master: SerialStream, value| {
             tokio::spawn(async move {
                 let mut request = [0; 8];

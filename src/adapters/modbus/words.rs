@@ -1,18 +1,21 @@
 //! Words and numbers of the `modbus:` section, each with the rule about it.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::mapping::PayloadFormat;
 use crate::mapping::register::{Order, RegisterType, Unavailable};
-use crate::mqtt::QoS;
-use crate::settings::Located;
+use crate::settings::{Located, NOT_AVAILABLE_YET, nearest, one_of, split_host};
 
 /// The port of Modbus TCP.
 const DEFAULT_PORT: u16 = 502;
+
+/// What [`TypeWord`] reads.
+const TYPES: [&str; 11] =
+    ["uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64", "bcd16", "bcd32", "string"];
 
 /// A wire address, 0 to 65,535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -23,16 +26,6 @@ pub struct Address(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u64")]
 pub struct UnitId(pub u8);
-
-/// A quality of service, 0 to 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u64")]
-pub struct QosWord(pub QoS);
-
-/// `plain`, `json` or `object`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PayloadWord(pub PayloadFormat);
 
 /// `ABCD`, `CDAB`, `BADC` or `DCBA`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -57,27 +50,6 @@ pub enum Framing {
     Tcp,
     /// As on a serial line, with a check sum.
     Rtu,
-}
-
-/// Parity of a serial line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parity {
-    /// No parity bit.
-    None,
-    /// Even.
-    Even,
-    /// Odd.
-    Odd,
-}
-
-/// `8N1`, `8E1`, `8O1`, `8N2` …: RTU has eight data bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct LineFormat {
-    /// Default none.
-    pub parity: Parity,
-    /// 1 or 2.
-    pub stop_bits: u8,
 }
 
 /// A host and its port: `plc.local`, `192.168.1.30:1502`, `[fe80::1]:502`.
@@ -123,17 +95,13 @@ pub struct WriteLimits {
     pub max: Option<Located<f64>>,
 }
 
-impl Default for LineFormat {
-    fn default() -> Self {
-        Self { parity: Parity::None, stop_bits: 1 }
-    }
-}
-
 impl TryFrom<u64> for Address {
     type Error = &'static str;
 
     fn try_from(number: u64) -> Result<Self, Self::Error> {
-        u16::try_from(number).map(Self).map_err(|_| "an address is 0 to 65535")
+        u16::try_from(number)
+            .map(Self)
+            .map_err(|_| "an address is 0 to 65535\nit is the address on the wire: 40001 of a manual is `holding: 0`")
     }
 }
 
@@ -148,28 +116,6 @@ impl TryFrom<u64> for UnitId {
     }
 }
 
-impl TryFrom<u64> for QosWord {
-    type Error = &'static str;
-
-    fn try_from(number: u64) -> Result<Self, Self::Error> {
-        u8::try_from(number).ok().and_then(QoS::from_wire).map(Self).ok_or("a QoS is 0, 1 or 2")
-    }
-}
-
-impl TryFrom<String> for PayloadWord {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        match word.as_str() {
-            "plain" => Ok(Self(PayloadFormat::Plain)),
-            "json" => Ok(Self(PayloadFormat::Json)),
-            "object" => Ok(Self(PayloadFormat::Object)),
-            template if template.contains('{') => Err("a template as payload is not available yet".into()),
-            _ => Err(format!("unknown payload `{word}`: one of plain, json, object")),
-        }
-    }
-}
-
 impl TryFrom<String> for OrderWord {
     type Error = String;
 
@@ -179,7 +125,7 @@ impl TryFrom<String> for OrderWord {
             "CDAB" => Order::Cdab,
             "BADC" => Order::Badc,
             "DCBA" => Order::Dcba,
-            _ => return Err(format!("unknown order `{word}`: one of ABCD, CDAB, BADC, DCBA")),
+            _ => return Err(unknown(&word, "order of bytes", &["ABCD", "CDAB", "BADC", "DCBA"])),
         }))
     }
 }
@@ -201,10 +147,10 @@ impl TryFrom<String> for TypeWord {
             "bcd32" => RegisterType::Bcd32,
             "string" => return Ok(Self::Text),
             _ => {
-                return Err(format!(
-                    "unknown type `{word}`: one of uint16, int16, uint32, int32, uint64, int64, float32, float64, \
-                     bcd16, bcd32, string"
-                ));
+                return Err(match meant_type(&word) {
+                    Some(meant) => format!("`{word}` is no type\ndid you mean `{meant}`?"),
+                    None => unknown(&word, "type", &TYPES),
+                });
             }
         }))
     }
@@ -217,28 +163,8 @@ impl TryFrom<String> for Framing {
         match word.as_str() {
             "tcp" => Ok(Self::Tcp),
             "rtu" => Ok(Self::Rtu),
-            "ascii" => Err("ascii is not available yet".into()),
-            _ => Err(format!("unknown framing `{word}`: one of tcp, rtu")),
-        }
-    }
-}
-
-impl TryFrom<String> for LineFormat {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        let mut letters = word.bytes();
-        let (data, parity, stop, rest) = (letters.next(), letters.next(), letters.next(), letters.next());
-        let parity = match parity {
-            Some(b'N' | b'n') => Some(Parity::None),
-            Some(b'E' | b'e') => Some(Parity::Even),
-            Some(b'O' | b'o') => Some(Parity::Odd),
-            _ => None,
-        };
-        match (data, parity, stop, rest) {
-            (Some(b'8'), Some(parity), Some(stop @ (b'1' | b'2')), None) => Ok(Self { parity, stop_bits: stop - b'0' }),
-            (Some(b'7'), Some(_), Some(b'1' | b'2'), None) => Err("Modbus RTU has eight data bits".into()),
-            _ => Err(format!("`{word}` is no line format: 8N1, 8E1, 8O1, 8N2, 8E2 or 8O2")),
+            "ascii" => Err(format!("`framing: ascii` is {NOT_AVAILABLE_YET}\nthere are tcp and rtu")),
+            _ => Err(unknown(&word, "framing", &["tcp", "rtu"])),
         }
     }
 }
@@ -247,24 +173,41 @@ impl TryFrom<String> for Host {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no host: a name or an address, with or without `:port`");
-        let (name, port) = match text.strip_prefix('[') {
-            Some(bracketed) => {
-                let (name, rest) = bracketed.split_once(']').ok_or_else(wrong)?;
-                (name, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(wrong)?) })
-            }
-            // More than one colon without brackets is an IPv6 address.
-            None if text.matches(':').count() > 1 => (text.as_str(), None),
-            None => text.split_once(':').map_or((text.as_str(), None), |(name, port)| (name, Some(port))),
+        // Nobody puts brackets around an address that has no port behind it.
+        let split = match text.parse::<Ipv6Addr>() {
+            Ok(_) => Ok((text.clone(), None)),
+            Err(_) => split_host(&text),
         };
-        if name.is_empty() || name.contains(['/', ' ']) {
-            return Err(wrong());
+        match split {
+            Ok((name, port)) if port != Some(0) => Ok(Self { name, port: port.unwrap_or(DEFAULT_PORT) }),
+            _ => Err(format!(
+                "`{text}` is no host\na host is a name or an address, with or without a port: 192.168.1.30:1502"
+            )),
         }
-        let port = match port {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
-            None => DEFAULT_PORT,
-        };
-        Ok(Self { name: name.to_owned(), port })
+    }
+}
+
+/// Names that manuals have for our types, by ours.
+fn meant_type(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "float" | "real" | "single" | "f32" => "float32",
+        "double" | "lreal" | "f64" => "float64",
+        "word" | "u16" | "ushort" => "uint16",
+        "short" | "i16" | "s16" | "int" => "int16",
+        "dword" | "u32" | "udint" => "uint32",
+        "long" | "i32" | "s32" | "dint" => "int32",
+        "u64" => "uint64",
+        "i64" | "s64" => "int64",
+        "text" | "char" => "string",
+        _ => return None,
+    })
+}
+
+/// A line break parts what is wrong from what would be right.
+fn unknown(word: &str, what: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(meant) => format!("`{word}` is no {what}\ndid you mean `{meant}`?"),
+        None => format!("`{word}` is no {what}\nthere are {}", one_of(known, "and")),
     }
 }
 
@@ -404,15 +347,6 @@ mod tests {
         for wrong in ["", ":502", "host:port", "host:0", "tcp://host", "[::1", "host:70000"] {
             assert!(host(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn line_formats_are_those_of_rtu() {
-        let format = |text: &str| LineFormat::try_from(text.to_owned());
-        assert_eq!(format("8N1"), Ok(LineFormat::default()));
-        assert_eq!(format("8e2"), Ok(LineFormat { parity: Parity::Even, stop_bits: 2 }));
-        assert_eq!(format("7E1"), Err("Modbus RTU has eight data bits".into()));
-        assert!(format("8X1").is_err() && format("8N").is_err() && format("8N1 ").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Serial devices that print lines: a task owns a port, opens it again when it is gone, and says so.
 //!
 //! ```text
-//! port::open -> bytes -> framing::LineFramer -> parse::Parser -> source::Source -> messages
+//! line::open -> bytes -> framing::LineFramer -> parse::Parser -> source::Source -> messages
 //!     ^  |                                                          ^
 //!     |  gone: device offline, commands fail, a growing pause       newest only, with `every`
 //!     +--+
@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::framing::LineFramer;
 use self::parse::{Heard, Parser};
-use self::port::{Backoff, PortSettings};
+use self::port::Backoff;
 pub use self::settings::Settings;
 use super::handle::unix_millis;
+use super::line::{self, LineSettings};
 use super::source::Source;
 use super::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome};
 use crate::mqtt::TopicName;
@@ -41,7 +42,7 @@ const READ_BYTES: usize = 4096;
 pub(crate) struct Plan {
     pub source: Source,
     pub parser: Parser,
-    pub port: PortSettings,
+    pub port: LineSettings,
     pub max_line: usize,
     pub every: Option<Duration>,
     pub ask: Option<Vec<u8>>,
@@ -115,7 +116,7 @@ impl Serial {
         loop {
             let opened = tokio::select! {
                 () = cancelled.cancelled() => return,
-                opened = port::open(&self.plan.port) => opened,
+                opened = line::open(&self.plan.port) => opened,
             };
             let reason = match opened {
                 // The stream is dropped when this returns: an open handle would force a new name on the port.
@@ -123,7 +124,7 @@ impl Serial {
                     Some(reason) => reason,
                     None => return,
                 },
-                Err(reason) => reason,
+                Err(reason) => format!("cannot open {}: {reason}", self.plan.port.path),
             };
             self.offline(reason.clone(), &handle);
             self.plan.parser.reset();

@@ -1,40 +1,7 @@
-//! The port itself: opening it by its configured path, and how long to wait before trying again.
+//! What becomes of a port: whether it is gone, and how long to wait before it is opened again.
 
 use std::io;
 use std::time::Duration;
-
-use tokio_serial::SerialStream;
-
-use super::settings::Format;
-
-/// Which port, and how fast it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortSettings {
-    /// The configured path: opened anew each time, because USB ports change their numbers.
-    pub path: String,
-    /// Symbols per second.
-    pub baud: u32,
-    /// Data bits, parity, stop bits.
-    pub format: Format,
-}
-
-/// Opens the port for us alone.
-///
-/// # Errors
-/// A reason in words, such as `cannot open /dev/ttyUSB0: No such file or directory`.
-pub async fn open(settings: &PortSettings) -> Result<SerialStream, String> {
-    let builder = tokio_serial::new(&settings.path, settings.baud)
-        .data_bits(settings.format.data_bits)
-        .parity(settings.format.parity)
-        .stop_bits(settings.format.stop_bits);
-    // Opening sets the line up by calls that some drivers are slow to answer.
-    let opened = tokio::task::spawn_blocking(move || SerialStream::open(&builder)).await;
-    match opened {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("cannot open {}: {error}", settings.path)),
-        Err(_) => Err(format!("cannot open {}", settings.path)),
-    }
-}
 
 /// Why a read that ended without data means that the port is gone.
 pub fn gone(path: &str, read: &io::Result<usize>) -> Option<String> {
@@ -92,12 +59,5 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         backoff.reset();
         assert_eq!(backoff.pause().as_secs(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_missing_port_is_a_reason_in_words() {
-        let settings = PortSettings { path: "/nonexistent/port".into(), baud: 9600, format: Format::default() };
-        let error = open(&settings).await.unwrap_err();
-        assert_eq!(error, "cannot open /nonexistent/port: No such file or directory");
     }
 }

@@ -1,7 +1,6 @@
 //! The `serial:` section of the configuration, and what it plans.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,25 +8,23 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::Serial;
 use super::parse::Parser;
-use super::port::PortSettings;
 use crate::adapters::Adapter;
-use crate::adapters::point::{Publishing, Reporting};
-use crate::adapters::source::{Names, PointPlan, Selector, Source, publishing};
-use crate::mapping::{JsonPath, ValueType, nmea};
-use crate::settings::{self, Located, Mistake, NOT_AVAILABLE_YET, Named, NotYet, Payload, Qos, Size};
+use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
+use crate::adapters::line::{LineFormat, LineSettings};
+use crate::adapters::point::{DEFAULT_EVERY, Publishing, Reporting, SPANS};
+use crate::adapters::source::{PointPlan, Selector, Source};
+use crate::adapters::topics::Names;
+use crate::mapping::{JsonPath, PayloadFormat, ValueType, nmea};
+use crate::settings::{self, Located, Mistake, NOT_AVAILABLE_YET, Named, NotYet, Qos, Size, Template, nearest, one_of};
 
 /// Longest line where nothing else is said.
 const DEFAULT_MAX_LINE: u64 = 4096;
 /// The most that `max_line` can be.
 const MAX_MAX_LINE: u64 = 1024 * 1024;
-/// How often a device is asked where nothing else is said.
-const DEFAULT_ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long a device that talks by itself may be silent where nothing else is said.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(60);
 /// A device that is asked very often may still be silent for this long.
 const LEAST_SILENCE: Duration = Duration::from_secs(5);
-/// How long a command may take where nothing else is said.
-const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One serial port and the device on it.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -38,7 +35,7 @@ pub struct Settings {
     /// Symbols per second, default 9600.
     pub baud: Option<Located<u32>>,
     /// Data bits, parity and stop bits, default `8N1`.
-    pub format: Option<Located<Format>>,
+    pub format: Option<Located<LineFormat>>,
     /// Where one message ends and the next begins, default `line`.
     pub frame: Option<Frame>,
     /// The longest line, default 4 KB; a longer one is dropped whole.
@@ -56,13 +53,13 @@ pub struct Settings {
     /// Silence after which the device is offline.
     pub offline_after: Option<Located<settings::Duration>>,
     /// Topic template, default `{gateway}/{device}/{point}`.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS, default 1.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value, default true.
     pub retain: Option<bool>,
     /// Shape of the payload, default plain.
-    pub payload: Option<Located<Payload>>,
+    pub payload: Option<PayloadFormat>,
     /// Not available yet.
     pub on_offline: Option<NotYet>,
     /// The values in a message; without them it goes out as it was parsed.
@@ -87,79 +84,25 @@ pub struct PointSettings {
     /// Added after scaling, default 0.
     pub offset: Option<Located<f64>>,
     /// Digits behind the decimal point.
-    pub round: Option<u8>,
+    pub round: Option<Located<u8>>,
     /// Publish only what is farther than this from the last value.
-    pub deadband: Option<f64>,
+    pub deadband: Option<Located<f64>>,
     /// Publish only what differs, default false.
     pub on_change: bool,
     /// With `deadband` and `on_change`: publish at least this often, default 15m.
-    pub max_silence: Option<settings::Duration>,
+    pub max_silence: Option<Located<settings::Duration>>,
     /// Topic template.
-    pub topic: Option<Located<String>>,
+    pub topic: Option<Located<Template>>,
     /// QoS.
     pub qos: Option<Qos>,
     /// Whether the broker keeps the newest value.
     pub retain: Option<bool>,
     /// Not available yet.
+    pub every: Option<NotYet>,
+    /// Not available yet.
+    pub payload: Option<NotYet>,
+    /// Not available yet.
     pub expr: Option<NotYet>,
-}
-
-/// Data bits, parity and stop bits, as in `8N1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format {
-    /// 5 to 8.
-    pub data_bits: tokio_serial::DataBits,
-    /// None, even or odd.
-    pub parity: tokio_serial::Parity,
-    /// 1 or 2.
-    pub stop_bits: tokio_serial::StopBits,
-}
-
-impl Default for Format {
-    fn default() -> Self {
-        Self {
-            data_bits: tokio_serial::DataBits::Eight,
-            parity: tokio_serial::Parity::None,
-            stop_bits: tokio_serial::StopBits::One,
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        use tokio_serial::{DataBits, Parity, StopBits};
-        let mut characters = text.chars();
-        let data_bits = match characters.next() {
-            Some('5') => Some(DataBits::Five),
-            Some('6') => Some(DataBits::Six),
-            Some('7') => Some(DataBits::Seven),
-            Some('8') => Some(DataBits::Eight),
-            _ => None,
-        };
-        let parity = match characters.next().map(|character| character.to_ascii_uppercase()) {
-            Some('N') => Some(Parity::None),
-            Some('E') => Some(Parity::Even),
-            Some('O') => Some(Parity::Odd),
-            _ => None,
-        };
-        let stop_bits = match characters.next() {
-            Some('1') => Some(StopBits::One),
-            Some('2') => Some(StopBits::Two),
-            _ => None,
-        };
-        match (data_bits, parity, stop_bits, characters.next()) {
-            (Some(data_bits), Some(parity), Some(stop_bits), None) => Ok(Self { data_bits, parity, stop_bits }),
-            _ => Err("a format is data bits, parity and stop bits, for example 8N1, 8E1 or 7O2".into()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Format {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
 }
 
 /// Where one message ends.
@@ -252,7 +195,7 @@ impl<'de> Deserialize<'de> for Parse {
                         return Err(A::Error::custom(format!("`parse: {{ binary }}` is {NOT_AVAILABLE_YET}")));
                     }
                     Some(key) => return Err(A::Error::unknown_field(key, &["regex"])),
-                    None => return Err(A::Error::custom("parse is `text`, `json`, `nmea` or `{ regex: … }`")),
+                    None => return Err(A::Error::missing_field("regex")),
                 };
                 match map.next_entry::<String, IgnoredAny>()? {
                     Some((key, _)) => Err(A::Error::unknown_field(&key, &["regex"])),
@@ -305,9 +248,9 @@ impl Settings {
         let points =
             self.points.iter().filter_map(|(name, point)| self.plan_point(name, point, &parser, &mut mistakes));
         let points: Vec<PointPlan<'_>> = points.collect();
-        let own = publishing(self.topic.as_ref(), self.qos, self.retain, self.payload.as_ref(), &mut mistakes);
+        let own = Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload };
         let publishing = defaults.overridden_by(&own);
-        let source = Source::plan(Names { gateway, device: name }, &publishing, points);
+        let source = Source::plan(Names { gateway, bus: None, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong));
         let (Ok(source), Ok(parser), Some(port), true) = (source, parser, port, mistakes.is_empty()) else {
             return Err(mistakes);
@@ -318,7 +261,7 @@ impl Settings {
             parser,
             port,
             max_line: max_line.0 as usize,
-            every: if self.ask.is_some() { every.or(Some(DEFAULT_ASK_EVERY)) } else { every },
+            every: if self.ask.is_some() { every.or(Some(DEFAULT_EVERY)) } else { every },
             ask: self.ask.as_ref().map(|ask| ask.value.clone().into_bytes()),
             write: self.write.as_ref().map(|write| write.value.clone()),
             write_timeout: self.write_timeout.map_or(DEFAULT_WRITE_TIMEOUT, |timeout| timeout.0),
@@ -330,38 +273,32 @@ impl Settings {
     fn default_silence(&self) -> Duration {
         let every = self.every.map(|every| every.0 * 3);
         match (&self.ask, every) {
-            (Some(_), every) => every.unwrap_or(DEFAULT_ASK_EVERY * 3).max(LEAST_SILENCE),
+            (Some(_), every) => every.unwrap_or(DEFAULT_EVERY * 3).max(LEAST_SILENCE),
             (None, every) => every.unwrap_or_default().max(DEFAULT_SILENCE),
         }
     }
 
-    fn plan_port(&self, name: &Located<String>, mistakes: &mut Vec<Mistake>) -> Option<PortSettings> {
+    fn plan_port(&self, name: &Located<String>, mistakes: &mut Vec<Mistake>) -> Option<LineSettings> {
         let baud = self.baud.unwrap_or(Located::nowhere(9600));
-        if !(50..=4_000_000).contains(&*baud) {
-            mistakes.push(baud.mistake("baud is 50 to 4000000"));
-        }
+        mistakes.extend(baud.outside("baud", 50..=4_000_000));
         let Some(path) = self.port.as_ref().filter(|port| !port.is_empty()) else {
             mistakes.push(
                 name.mistake(format!("`{}` has no port", name.value)).help("for example `port: /dev/serial/by-id/…`"),
             );
             return None;
         };
-        Some(PortSettings {
+        Some(LineSettings {
             path: path.value.clone(),
             baud: *baud,
-            format: self.format.map_or_else(Format::default, |format| *format),
+            format: self.format.map_or_else(LineFormat::default, |format| *format),
         })
     }
 
     fn check_times(&self, mistakes: &mut Vec<Mistake>) {
-        let least = Duration::from_millis(10);
-        for (key, time) in
-            [("every", self.every), ("offline_after", self.offline_after), ("write_timeout", self.write_timeout)]
-        {
-            if let Some(time) = time.filter(|time| time.0 < least) {
-                mistakes.push(time.mistake(format!("{key} is at least 10ms")));
-            }
-        }
+        let times =
+            [("every", self.every), ("offline_after", self.offline_after), ("write_timeout", self.write_timeout)];
+        let outside = |(key, time): (&str, Option<Located<settings::Duration>>)| time?.outside(key, SPANS);
+        mistakes.extend(times.into_iter().filter_map(outside));
     }
 
     fn plan_point<'a>(
@@ -402,7 +339,7 @@ impl Settings {
                 max_silence: point.max_silence,
                 round: point.round,
             },
-            publishing: publishing(point.topic.as_ref(), point.qos, point.retain, None, mistakes),
+            publishing: Publishing { topic: point.topic.clone(), qos: point.qos, retain: point.retain, payload: None },
         })
     }
 
@@ -450,11 +387,10 @@ impl Settings {
 }
 
 fn did_you_mean(word: &str, known: &[&str]) -> String {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro(word, a).total_cmp(&strsim::jaro(word, b)));
-    match nearest {
-        Some(nearest) if strsim::jaro(word, nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        Some(_) => format!("there are {}", known.join(", ")),
-        None => "a group is written (?P<name>…)".into(),
+    match nearest(word, known) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if known.is_empty() => "a group is written (?P<name>…)".into(),
+        None => format!("there are {}", one_of(known, "and")),
     }
 }
 
@@ -491,7 +427,7 @@ mod tests {
     #[test]
     fn every_mistake_is_found_at_once() {
         let found = mistakes(json!({
-            "baud": 9, "max_line": "2MB", "every": "1ms", "write": "OUT\n", "parse": {"regex": "(?P<weight>"},
+            "baud": 9, "max_line": "2MB", "every": "0s", "write": "OUT\n", "parse": {"regex": "(?P<weight>"},
             "points": {"w": {"path": "$.w"}, "status": {}},
         }));
         assert_eq!(found.len(), 8, "{found:?}");
@@ -505,10 +441,23 @@ mod tests {
         assert_eq!(mistakes(nmea), ["a fix has no `latt`", "speed comes in km/h, not in kn"]);
         let regex = json!({"port": "p", "parse": {"regex": "(?P<a>.)"}, "points": {"b": {}, "c": {"group": "a"}}});
         assert_eq!(mistakes(regex), ["the regular expression has no group `b`"]);
-        let template = json!({"port": "p", "payload": "{value} W"});
-        assert_eq!(mistakes(template), ["a template as payload is not available yet"]);
         let text = json!({"port": "p", "points": {"b": {"path": "$.b"}}});
         assert_eq!(mistakes(text), ["`path` is for `parse: json` and `parse: nmea`"]);
+    }
+
+    #[test]
+    fn when_a_value_is_published_is_checked() {
+        let points = json!({"a": {"type": "text", "deadband": 1}, "b": {"round": 16}, "c": {"max_silence": "1m"},
+            "d": {"deadband": -1}});
+        assert_eq!(
+            mistakes(json!({"port": "p", "topic": "{gateway}/{device}/{point}", "points": points})),
+            [
+                "`deadband` belongs to numbers; `on_change` does for anything",
+                "`round` is 0 to 15",
+                "`max_silence` belongs to `deadband` or `on_change`",
+                "a deadband is a number from 0 on",
+            ]
+        );
     }
 
     #[test]
@@ -518,6 +467,7 @@ mod tests {
             json!({"frame": {"until": "\u{3}"}}),
             json!({"parse": "csv"}),
             json!({"parse": {"binary": {}}}),
+            json!({"payload": "{value} W"}),
             json!({"points": {"a": {"expr": "x * 2"}}}),
         ] {
             let error = serde_json::from_value::<Settings>(settings).unwrap_err().to_string();

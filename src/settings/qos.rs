@@ -1,4 +1,4 @@
-//! How something is published: the QoS and the form of the payload.
+//! The QoS of a message, as users write it.
 
 use std::fmt;
 
@@ -37,33 +37,5 @@ impl<'de> Deserialize<'de> for Qos {
         }
 
         deserializer.deserialize_any(QosVisitor)
-    }
-}
-
-/// What a published message holds. Default `plain`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Payload {
-    /// The value alone: `230.1`.
-    #[default]
-    Plain,
-    /// `{topic, value, unit, time, quality}`.
-    Json,
-    /// One JSON object of all points of a device.
-    Object,
-    /// A text with `{...}` in it.
-    Template(String),
-}
-
-impl<'de> Deserialize<'de> for Payload {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Ok(match text.as_str() {
-            "plain" => Self::Plain,
-            "json" => Self::Json,
-            "object" => Self::Object,
-            _ if text.contains('{') => Self::Template(text),
-            // Without a placeholder it would send the same text for ever: a slip of the pen.
-            _ => return Err(D::Error::unknown_variant(&text, &["plain", "json", "object", "a \"{template}\""])),
-        })
     }
 }
