@@ -182,7 +182,9 @@ impl Exchange {
         };
         let mut remapped = publication.with_topic(&topic);
         remapped.qos = route.qos.unwrap_or(publication.qos);
-        remapped.retain = route.retain.unwrap_or(publication.retain);
+        // A stored command stays one whatever the route says, so that nobody takes it for a fresh one.
+        let is_stored_command = publication.retain && topic.ends_with("/set");
+        remapped.retain = is_stored_command || route.retain.unwrap_or(publication.retain);
         if let Some(seconds) = route.max_age {
             let resumed = self.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
             if resumed && publication.expires_at.is_none() && topic.ends_with("/set") {
