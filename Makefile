@@ -30,7 +30,7 @@ check: ## formatting, lints, documentation, and dependencies where cargo-deny is
 	fi
 
 bench: ## the figures of benches/
-	cargo bench $(LOCKED)
+	cargo bench $(LOCKED) --bench broker
 
 peers: ## installs missing test peers into .peers/; starts no service
 	@tests/peers.sh

@@ -91,14 +91,18 @@ impl AdapterHandle {
         if previous.as_ref() == Some(health) {
             return;
         }
+        let was_offline = matches!(previous, Some(Health::Offline(_)));
         match health {
             Health::Online => tracing::info!(device, "device online"),
-            Health::Offline(error) if matches!(previous, Some(Health::Offline(_))) => {
-                tracing::debug!(device, error, "device offline");
-            }
+            Health::Offline(error) if was_offline => tracing::debug!(device, error, "device offline"),
             Health::Offline(error) => tracing::warn!(device, error, "device offline"),
         }
-        self.publish(&status_messages(&self.gateway, device, health));
+        let mut messages = status_messages(&self.gateway, device, health);
+        if was_offline && matches!(health, Health::Offline(_)) {
+            // Another reason alone is no news of the status.
+            messages.truncate(1);
+        }
+        self.publish(&messages);
     }
 
     /// Completes when the adapter is to stop.

@@ -13,6 +13,7 @@ mod delivery_queue;
 pub mod link;
 pub mod listener;
 mod local_client;
+pub mod outbox;
 mod retained;
 pub mod router;
 pub mod session_slot;

@@ -1,6 +1,7 @@
 //! A message: what is kept of a PUBLISH once somebody must keep it, and the borrowed form that routing works on.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::packet::Publish;
@@ -35,13 +36,9 @@ pub enum Quality {
 }
 
 /// A message, shared: cloning it copies no bytes.
-///
-/// Topic, forwardable properties and payload stand in one allocation, in this order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Message {
-    bytes: Arc<[u8]>,
-    properties_length: u32,
-    topic_length: u16,
+    storage: Storage,
     /// QoS that it was published with.
     pub qos: QoS,
     /// Whether it was published with RETAIN.
@@ -52,6 +49,23 @@ pub struct Message {
     pub reading: Option<Arc<Reading>>,
 }
 
+/// Where the bytes of a message stand.
+#[derive(Debug, Clone)]
+enum Storage {
+    /// Topic, forwardable properties and payload in one allocation, in this order.
+    Packed { bytes: Arc<[u8]>, properties_length: u32, topic_length: u16 },
+    /// In the packet that it came in: a large payload is never copied.
+    Framed(Arc<Framed>),
+}
+
+#[derive(Debug)]
+struct Framed {
+    frame: Arc<Vec<u8>>,
+    topic: Range<usize>,
+    properties: Range<usize>,
+    payload: Range<usize>,
+}
+
 impl Message {
     /// A message with neither properties nor expiry, QoS 0, not retained.
     pub fn new(topic: &TopicName, payload: &[u8]) -> Self {
@@ -60,32 +74,63 @@ impl Message {
 
     /// The topic name.
     pub fn topic(&self) -> &str {
+        let bytes = match &self.storage {
+            Storage::Packed { bytes, topic_length, .. } => &bytes[..usize::from(*topic_length)],
+            Storage::Framed(framed) => &framed.frame[framed.topic.clone()],
+        };
         // The constructors put a whole `&str` here, so this never fails.
-        std::str::from_utf8(&self.bytes[..usize::from(self.topic_length)]).unwrap_or_default()
+        std::str::from_utf8(bytes).unwrap_or_default()
     }
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        &self.bytes[usize::from(self.topic_length) + self.properties_length as usize..]
+        match &self.storage {
+            Storage::Packed { bytes, properties_length, topic_length } => {
+                &bytes[usize::from(*topic_length) + *properties_length as usize..]
+            }
+            Storage::Framed(framed) => &framed.frame[framed.payload.clone()],
+        }
     }
 
     /// The properties that go on to every receiver, in wire form.
     pub fn properties(&self) -> Forwardable<'_> {
-        let start = usize::from(self.topic_length);
-        Forwardable::plain(&self.bytes[start..start + self.properties_length as usize])
+        Forwardable::plain(match &self.storage {
+            Storage::Packed { bytes, properties_length, topic_length } => {
+                let start = usize::from(*topic_length);
+                &bytes[start..start + *properties_length as usize]
+            }
+            Storage::Framed(framed) => &framed.frame[framed.properties.clone()],
+        })
     }
 
     /// Bytes held, for the bounds of queues: topic, properties, payload and the message's own bookkeeping.
     pub fn size(&self) -> usize {
-        self.bytes.len() + size_of::<Self>()
+        let bytes = match &self.storage {
+            Storage::Packed { bytes, .. } => bytes.len(),
+            Storage::Framed(framed) => framed.frame.len(),
+        };
+        bytes + size_of::<Self>()
     }
 
     /// Whether it is of no more use at `now`.
     pub fn is_expired(&self, now: Millis) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
+}
 
-    fn assemble(topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> (Arc<[u8]>, u16, u32) {
+/// Messages are the same where everything that a receiver can see is.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic() == other.topic()
+            && self.properties() == other.properties()
+            && self.payload() == other.payload()
+            && (self.qos, self.retain, self.expires_at) == (other.qos, other.retain, other.expires_at)
+            && self.reading == other.reading
+    }
+}
+
+impl Storage {
+    fn pack(topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> Self {
         thread_local! {
             static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
         }
@@ -108,8 +153,28 @@ impl Message {
             Arc::from(whole)
         };
         // A valid topic has at most 65,535 bytes, and a packet at most 268,435,455.
-        (bytes, topic.len() as u16, properties.len() as u32)
+        Self::Packed { bytes, properties_length: properties.len() as u32, topic_length: topic.len() as u16 }
     }
+
+    /// The storage in `frame`, if all parts stand there.
+    fn in_frame(frame: &Arc<Vec<u8>>, topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> Option<Self> {
+        Some(Self::Framed(Arc::new(Framed {
+            topic: range_within(frame, topic.as_bytes())?,
+            properties: range_within(frame, properties.contiguous()?)?,
+            payload: range_within(frame, payload)?,
+            frame: Arc::clone(frame),
+        })))
+    }
+}
+
+/// Where `part` stands in `whole`.
+fn range_within(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    if part.is_empty() {
+        return Some(0..0);
+    }
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= whole.len()).then_some(start..end)
 }
 
 /// Makes a [`Message`] step by step.
@@ -170,12 +235,8 @@ impl<'a> MessageBuilder<'a> {
 
     /// The message.
     pub fn build(self) -> Message {
-        let (bytes, topic_length, properties_length) =
-            Message::assemble(self.topic, self.properties.as_forwardable(), self.payload);
         Message {
-            bytes,
-            properties_length,
-            topic_length,
+            storage: Storage::pack(self.topic, self.properties.as_forwardable(), self.payload),
             qos: self.qos,
             retain: self.retain,
             expires_at: self.expires_at,
@@ -202,13 +263,25 @@ pub struct Publication<'a> {
     /// When it is no longer of use.
     pub expires_at: Option<Millis>,
     reading: Option<&'a Arc<Reading>>,
+    /// The packet that it stands in, where keeping it may keep that.
+    frame: Option<&'a Arc<Vec<u8>>>,
     kept: OnceCell<Message>,
 }
 
 impl<'a> Publication<'a> {
     /// A publication of parts that have been validated, which never expires.
     pub fn new(topic: &'a str, payload: &'a [u8], properties: Forwardable<'a>, qos: QoS, retain: bool) -> Self {
-        Self { topic, payload, properties, qos, retain, expires_at: None, reading: None, kept: OnceCell::new() }
+        Self {
+            topic,
+            payload,
+            properties,
+            qos,
+            retain,
+            expires_at: None,
+            reading: None,
+            frame: None,
+            kept: OnceCell::new(),
+        }
     }
 
     /// The publication of a PUBLISH that arrived at `now`. Its topic alias has been resolved.
@@ -221,8 +294,15 @@ impl<'a> Publication<'a> {
             retain: publish.retain,
             expires_at: publish.properties.message_expiry_interval.map(|seconds| now.plus_seconds(seconds)),
             reading: None,
+            frame: None,
             kept: OnceCell::new(),
         }
+    }
+
+    /// Says that all of it stands in `frame`, so that keeping it copies nothing.
+    pub fn within(mut self, frame: Option<&'a Arc<Vec<u8>>>) -> Self {
+        self.frame = frame;
+        self
     }
 
     /// The publication of a message that is kept already.
@@ -235,6 +315,7 @@ impl<'a> Publication<'a> {
             retain: message.retain,
             expires_at: message.expires_at,
             reading: message.reading.as_ref(),
+            frame: None,
             kept: OnceCell::from(message.clone()),
         }
     }
@@ -249,6 +330,7 @@ impl<'a> Publication<'a> {
             retain: self.retain,
             expires_at: self.expires_at,
             reading: self.reading,
+            frame: None,
             kept: OnceCell::new(),
         }
     }
@@ -256,11 +338,10 @@ impl<'a> Publication<'a> {
     /// The message that is kept of it.
     pub fn keep(&self) -> &Message {
         self.kept.get_or_init(|| {
-            let (bytes, topic_length, properties_length) = Message::assemble(self.topic, self.properties, self.payload);
+            let framed =
+                self.frame.and_then(|frame| Storage::in_frame(frame, self.topic, self.properties, self.payload));
             Message {
-                bytes,
-                properties_length,
-                topic_length,
+                storage: framed.unwrap_or_else(|| Storage::pack(self.topic, self.properties, self.payload)),
                 qos: self.qos,
                 retain: self.retain,
                 expires_at: self.expires_at,

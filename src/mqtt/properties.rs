@@ -56,6 +56,11 @@ impl<'a> Forwardable<'a> {
         Self { raw, length }
     }
 
+    /// The bytes in wire form, where they stand together.
+    pub fn contiguous(&self) -> Option<&'a [u8]> {
+        (self.length == self.raw.len()).then_some(self.raw)
+    }
+
     /// Bytes in wire form.
     pub const fn len(&self) -> usize {
         self.length

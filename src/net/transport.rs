@@ -1,6 +1,6 @@
 //! The two kinds of transport: plain sockets, which any thread may write, and streams, which only their task may.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -75,6 +75,23 @@ impl SocketWriter {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(writer) => writer.try_write(bytes),
+        }
+    }
+
+    /// Like [`SocketWriter::try_write`], from several places in one call.
+    ///
+    /// # Errors
+    /// As [`SocketWriter::try_write`].
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(writer) => writer.try_write_vectored(slices),
+        }
+    }
+
+    /// Like [`SocketWriter::poll_write`], from several places in one call.
+    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(writer) => Pin::new(writer).poll_write_vectored(cx, slices),
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) struct State {
     probe: Option<Probe>,
     /// What was logged last, so that a repeated error is logged once.
     logged: Option<String>,
+    /// While it is offline, what was reported, without the place: probes go from point to point.
+    offline_for: Option<String>,
 }
 
 #[derive(Debug)]
@@ -234,7 +236,7 @@ impl<W: Wire> Bus<W> {
             && !matches!(error, WireError::Unreachable { .. })
         {
             self.due[poll] = self.due[poll].min(Instant::now() + every.min(LONGEST_RETRY));
-            self.handle_failed_poll(handle, device, &part, reason).await;
+            self.handle_failed_poll(handle, device, &part, &error, reason).await;
         }
     }
 
@@ -358,10 +360,8 @@ impl<W: Wire> Bus<W> {
                     probe.due = Instant::now() + probe.pause;
                 }
                 let place = &self.layout.points[point];
-                handle.report(
-                    &self.layout.devices[device].name,
-                    &Health::Offline(reason(&error, place.table, place.extent)),
-                );
+                let reason = reason(&error, place.table, place.extent);
+                self.report_offline(handle, device, &error, reason);
             }
         }
     }
@@ -374,6 +374,7 @@ impl<W: Wire> Bus<W> {
         if !state.is_online {
             state.is_online = true;
             state.logged = None;
+            state.offline_for = None;
             // What was published before the outage is not news to compare with.
             for point in self.layout.points.iter_mut().filter(|point| point.device == device) {
                 point.point.reset();
@@ -382,7 +383,14 @@ impl<W: Wire> Bus<W> {
         }
     }
 
-    async fn handle_failed_poll(&mut self, handle: &AdapterHandle, device: usize, part: &TableRead, reason: String) {
+    async fn handle_failed_poll(
+        &mut self,
+        handle: &AdapterHandle,
+        device: usize,
+        part: &TableRead,
+        error: &WireError,
+        reason: String,
+    ) {
         let name = self.layout.devices[device].name.clone();
         let state = &mut self.states[device];
         state.failures += 1;
@@ -407,7 +415,17 @@ impl<W: Wire> Bus<W> {
         let state = &mut self.states[device];
         state.is_online = false;
         state.probe = Some(Probe { due: Instant::now() + pause, pause, turn: 0 });
-        handle.report(&name, &Health::Offline(reason));
+        self.report_offline(handle, device, error, reason);
+    }
+
+    /// Reports a device that does not answer well; the same error at another place is no news.
+    fn report_offline(&mut self, handle: &AdapterHandle, device: usize, error: &WireError, reason: String) {
+        let offline_for = Some(error.to_string());
+        let state = &mut self.states[device];
+        if state.offline_for != offline_for {
+            state.offline_for = offline_for;
+            handle.report(&self.layout.devices[device].name, &Health::Offline(reason));
+        }
     }
 
     /// Without the wire nobody answers: that costs a try to open it now and then, and no timeouts.
@@ -420,6 +438,7 @@ impl<W: Wire> Bus<W> {
         if line.attempts >= self.pace.offline_after {
             for (state, device) in self.states.iter_mut().zip(&self.layout.devices) {
                 state.is_online = false;
+                state.offline_for = Some(error.to_string());
                 handle.report(&device.name, &Health::Offline(error.to_string()));
             }
         }

@@ -248,6 +248,19 @@ async fn a_device_that_refuses_everything_is_offline_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn probes_that_meet_the_same_error_at_one_point_after_the_other_are_no_news() {
+    let plant = Plant::default();
+    let points = json!({ "p": { "holding": 4 }, "q": { "holding": 100 }, "r": { "coil": 5 } });
+    let bus = run_in(&plant, &json!({ "plc": { "id": 1, "points": points } }));
+    bus.until("edge/plc/status", "offline").await;
+    sleep(Duration::from_secs(60)).await;
+    plant.lock().silent_units.insert(1);
+    bus.until("edge/plc/error", "timeout after 500 ms").await;
+    assert_eq!(bus.payloads("edge/plc/error").len(), 2);
+    assert_eq!(bus.payloads("edge/plc/status"), ["offline"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_is_answered_and_read_back() {
     let plant = Plant::default();
     plant.set(1, Table::Coil, 5, &[0]);

@@ -57,6 +57,8 @@ pub(super) struct Exchange {
 /// What one read batch collects.
 pub(super) struct Reading {
     pub(super) now: Millis,
+    /// The packet at hand, where it is a large one and may be kept as it is.
+    pub(super) frame: Option<Arc<Vec<u8>>>,
     batch: Batch,
     replies: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,
@@ -70,6 +72,7 @@ impl Default for Box<Reading> {
     fn default() -> Self {
         Self::new(Reading {
             now: Millis(0),
+            frame: None,
             batch: Batch::default(),
             replies: Vec::new(),
             acknowledgements: Vec::new(),
@@ -127,7 +130,8 @@ impl Exchange {
 
     fn handle_publish(&mut self, publish: &Publish<'_>, reading: &mut Reading) -> Result<(), CodecError> {
         reading.published += 1;
-        let publication = Publication::from_publish(publish, reading.now);
+        let frame = reading.frame.take();
+        let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
         let Some(packet_id) = publish.packet_id else {
             self.route(&publication, None, reading);
             return Ok(());
@@ -178,7 +182,9 @@ impl Exchange {
         };
         let mut remapped = publication.with_topic(&topic);
         remapped.qos = route.qos.unwrap_or(publication.qos);
-        remapped.retain = route.retain.unwrap_or(publication.retain);
+        // A stored command stays one whatever the route says, so that nobody takes it for a fresh one.
+        let is_stored_command = publication.retain && topic.ends_with("/set");
+        remapped.retain = is_stored_command || route.retain.unwrap_or(publication.retain);
         if let Some(seconds) = route.max_age {
             let resumed = self.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
             if resumed && publication.expires_at.is_none() && topic.ends_with("/set") {

@@ -24,6 +24,7 @@ pub use exchange::ReceiveRoute;
 
 use super::buffers::{self, SCRATCH_BYTES};
 use super::clock;
+use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::connection::{Received, Receiver};
@@ -35,6 +36,9 @@ use exchange::{Exchange, Reading};
 
 /// Reads in a row before others get their turn.
 const MAX_READS_PER_TURN: u32 = 2;
+
+/// What is read of a packet that is probably a large one, before its length is known.
+const FIRST_READ_BYTES: usize = 4 * 1024;
 
 /// Why a link ended.
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub struct Link {
     partial: Vec<u8>,
     /// Bytes of that packet, once known.
     needed: Option<usize>,
+    /// Whether the last packet was larger than the thread's read buffer.
+    large: bool,
     keep_alive: Option<KeepAlive>,
 }
 
@@ -75,7 +81,7 @@ struct KeepAlive {
 
 enum Io {
     Socket(SocketReader),
-    Stream { stream: Stream, output: Vec<u8>, written: usize },
+    Stream { stream: Stream, output: Outbox },
 }
 
 impl std::fmt::Debug for Io {
@@ -96,7 +102,7 @@ thread_local! {
 fn split(transport: Transport) -> (Io, Option<SocketWriter>) {
     match transport {
         Transport::Socket(reader, writer) => (Io::Socket(reader), Some(writer)),
-        Transport::Stream(stream) => (Io::Stream { stream, output: Vec::new(), written: 0 }, None),
+        Transport::Stream(stream) => (Io::Stream { stream, output: Outbox::default() }, None),
     }
 }
 
@@ -118,7 +124,7 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, keep_alive: None }
+        Self { io, receiver, exchange, partial, needed: None, large: false, keep_alive: None }
     }
 
     /// Ends the link where the peer is not heard for one and a half times `seconds`; 0 is off.
@@ -145,7 +151,7 @@ impl Link {
         if !self.partial.is_empty() {
             // What came together with the handshake.
             let bytes = std::mem::take(&mut self.partial);
-            if let Err(end) = self.take(&bytes) {
+            if let Err(end) = self.take(&bytes, None) {
                 return end;
             }
         }
@@ -169,7 +175,7 @@ impl Link {
         }
         match (&mut self.io, end) {
             // The session writes to another connection by now; a socket got its last words from the one who took over.
-            (Io::Stream { output, .. }, End::TakenOver) => output.extend_from_slice(&last_words),
+            (Io::Stream { output, .. }, End::TakenOver) => output.tail().extend_from_slice(&last_words),
             _ => exchange.slot.send(exchange.epoch, &last_words),
         }
         if !last_words.is_empty() {
@@ -238,19 +244,21 @@ impl Link {
             };
             if count == missing {
                 self.needed = None;
-                let bytes = std::mem::take(&mut self.partial);
-                self.take(&bytes)?;
+                let frame = Arc::new(std::mem::take(&mut self.partial));
+                self.take(&frame, Some(&frame))?;
             }
             return Poll::Ready(Ok(count));
         }
         let mut scratch = buffers::take_scratch();
         scratch.extend_from_slice(&self.partial);
-        let room = SCRATCH_BYTES - scratch.len();
+        // After a large packet probably comes another: only its beginning is read here, the rest where it will stand.
+        let limit = if self.large { FIRST_READ_BYTES } else { SCRATCH_BYTES };
+        let room = limit.saturating_sub(scratch.len()).max(1);
         let result = match self.io.poll_read(cx, &mut (&mut scratch).limit(room)) {
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.partial = Vec::new();
                 self.needed = None;
-                Poll::Ready(self.take(&scratch).map(|()| count))
+                Poll::Ready(self.take(&scratch, None).map(|()| count))
             }
             Poll::Ready(Ok(count)) => Poll::Ready(Ok(count)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(End::Transport(error))),
@@ -260,9 +268,12 @@ impl Link {
         result
     }
 
-    /// Takes the whole packets in `input`, and keeps the beginning of one that is not whole.
-    fn take(&mut self, input: &[u8]) -> Result<(), End> {
+    /// Takes the whole packets in `input`, and keeps the beginning of one that is not whole. `frame` is a large
+    /// packet that may be kept as it is.
+    fn take(&mut self, input: &[u8], frame: Option<&Arc<Vec<u8>>>) -> Result<(), End> {
         let mut reading = READING.take().unwrap_or_default();
+        reading.frame = frame.map(Arc::clone);
+        self.large = frame.is_some();
         reading.now = clock::now();
         let mut at = 0;
         let result = loop {
@@ -285,6 +296,7 @@ impl Link {
                         partial.extend_from_slice(rest);
                         self.partial = partial;
                         self.needed = needed;
+                        self.large = needed.is_some_and(|needed| needed > SCRATCH_BYTES);
                     }
                     break Ok(());
                 }
@@ -299,26 +311,24 @@ impl Link {
     /// Writes what waits; ready when nothing does. A socket is written by its slot.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let exchange = &self.exchange;
-        let Io::Stream { stream, output, written } = &mut self.io else {
+        let Io::Stream { stream, output } = &mut self.io else {
             exchange.slot.flush();
             return Poll::Ready(Ok(()));
         };
         loop {
-            if *written == output.len() {
+            if output.is_empty() {
                 let mut batch = Batch::default();
                 let mut turn = Turn { now: clock::now(), batch: &mut batch };
                 let next = exchange.slot.take_output(exchange.epoch, &mut turn);
                 exchange.broker.router.journal().append(&mut batch);
-                buffers::give(std::mem::take(output));
-                *written = 0;
                 match next {
-                    Some(bytes) => *output = bytes,
+                    Some(next) => *output = next,
                     None => return stream.as_mut().poll_flush(cx),
                 }
             }
-            match stream.as_mut().poll_write(cx, &output[*written..]) {
+            match stream.as_mut().poll_write(cx, output.first()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => *written += count,
+                Poll::Ready(Ok(count)) => output.advance(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }

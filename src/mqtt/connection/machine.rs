@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::keep_alive::{KeepAlive, PeerSilent};
-use super::{AcceptOptions, CommandError, ConnectOptions, Connected, Delivery, Event, Sender, TooLarge};
+use super::{AcceptOptions, CommandError, ConnectOptions, Connected, Delivery, Event, Part, Sender, TooLarge};
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{
     Ack, ConnAck, Connect, Disconnect, Publish, PublishHeader, SubAck, Subscribe, SubscribeFilters,
@@ -573,5 +573,5 @@ fn encode_publish(
             .map(|at| u32::try_from(at.since(now).div_ceil(1000)).unwrap_or(u32::MAX).max(1)),
         subscription_identifiers: &[],
     };
-    sender.encode_publish(header, message.properties(), message.payload(), output)
+    sender.encode_publish(header, message.properties(), message.payload(), Part::Whole, output)
 }

@@ -16,7 +16,7 @@ pub use event::{CommandError, Connected, Delivery, Event};
 pub use keep_alive::PeerSilent;
 pub use options::{AcceptOptions, ConnectOptions, LARGEST_PACKET_BYTES, WillOptions};
 pub use receiver::{Received, Receiver};
-pub use sender::{Sender, TooLarge};
+pub use sender::{Part, Sender, TooLarge};
 
 use self::machine::Machine;
 use super::codec::CodecError;

@@ -14,6 +14,15 @@ const MAX_ALIASES: u16 = 1024;
 #[error("the packet is larger than the peer's maximum packet size")]
 pub struct TooLarge;
 
+/// How much of a PUBLISH is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// All but the payload.
+    Head,
+}
+
 /// The writing half of a connection. It encodes into the buffer that it is handed.
 #[derive(Debug)]
 pub struct Sender {
@@ -47,7 +56,8 @@ impl Sender {
         packet.encode(self.version, into);
     }
 
-    /// Appends a PUBLISH; a topic alias stands for its topic where the peer takes aliases.
+    /// Appends a PUBLISH; a topic alias stands for its topic where the peer takes aliases. With
+    /// [`Part::Head`] the caller sends the payload itself.
     ///
     /// # Errors
     /// [`TooLarge`], and nothing was written.
@@ -56,6 +66,7 @@ impl Sender {
         mut header: PublishHeader<'_>,
         forwardable: Forwardable<'_>,
         payload: &[u8],
+        part: Part,
         into: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
         if self.max_packet_bytes != usize::MAX
@@ -66,7 +77,10 @@ impl Sender {
         if self.alias_maximum > 0 {
             self.use_alias(&mut header);
         }
-        header.encode(self.version, forwardable, payload, into);
+        match part {
+            Part::Whole => header.encode(self.version, forwardable, payload, into),
+            Part::Head => header.encode_head(self.version, forwardable, payload, into),
+        }
         Ok(())
     }
 

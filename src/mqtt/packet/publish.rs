@@ -148,8 +148,14 @@ impl PublishHeader<'_> {
 
     /// Appends the packet.
     pub fn encode(&self, version: Version, forwardable: Forwardable<'_>, payload: &[u8], into: &mut Vec<u8>) {
+        into.reserve(32 + self.topic.len() + forwardable.len() + payload.len());
+        self.encode_head(version, forwardable, payload, into);
+        into.extend_from_slice(payload);
+    }
+
+    /// Appends all of the packet but its payload.
+    pub fn encode_head(&self, version: Version, forwardable: Forwardable<'_>, payload: &[u8], into: &mut Vec<u8>) {
         let remaining = self.remaining_length(version, forwardable, payload);
-        into.reserve(5 + remaining);
         into.push(kind::PUBLISH << 4 | u8::from(self.dup) << 3 | (self.qos as u8) << 1 | u8::from(self.retain));
         wire::put_variable(into, remaining);
         wire::put_binary(into, self.topic.as_bytes());
@@ -172,7 +178,6 @@ impl PublishHeader<'_> {
                 wire::put_variable(into, identifier as usize);
             }
         }
-        into.extend_from_slice(payload);
     }
 
     fn remaining_length(&self, version: Version, forwardable: Forwardable<'_>, payload: &[u8]) -> usize {

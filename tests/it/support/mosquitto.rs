@@ -117,6 +117,16 @@ impl Subscriber {
         self.peer.stdout().take("a message", is_message)
     }
 
+    /// Waits for that line among those that were not taken; the others stay.
+    pub fn until(&self, line: &str) {
+        self.take(&format!("{line:?}"), |other| other == line);
+    }
+
+    /// The first message that was not taken and that `wanted` accepts.
+    pub fn take(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.peer.stdout().take(what, |line| is_message(line) && wanted(line))
+    }
+
     /// All that came so far and was not taken.
     pub fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.peer.stdout().try_take(is_message)).collect()

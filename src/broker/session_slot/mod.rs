@@ -9,25 +9,28 @@
 //! Every flush and settle carries the epoch of the connection that it belongs to; a stale one is ignored. So a
 //! takeover in the middle of a flush never writes into the new connection.
 
-use std::io;
+mod flush;
+mod outgoing;
+mod wire;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc;
 
-use super::buffers;
 use super::delivery::Delivery;
 use super::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
+use super::outbox::Outbox;
 use super::turn;
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::connection::{Sender, TooLarge};
-use crate::mqtt::packet::{Ack, Disconnect, PublishHeader};
-use crate::mqtt::properties::Forwardable;
-use crate::mqtt::session::{Inbound, Outbound, Released, Resend, Settled};
-use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter, Version};
+use crate::mqtt::packet::Ack;
+use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
 use crate::net::SocketWriter;
 use crate::store::{Batch, Delivered, QueueId, Record};
+use outgoing::{Attached, Outgoing};
+use wire::{Header, Output, Wire};
 
 /// Bytes that wait in the buffer of a connection; beyond that messages wait in the queue.
 const MAX_BUFFERED_BYTES: usize = 256 * 1024;
@@ -45,26 +48,6 @@ pub struct SessionSlot {
     metrics: Arc<BrokerMetrics>,
 }
 
-/// Guarded by the slot's lock: the outgoing side, and who is attached. Held without I/O and without waiting.
-#[derive(Debug)]
-struct Outgoing {
-    session: Outbound<Entry>,
-    queue: DeliveryQueue,
-    limits: QueueLimits,
-    attached: Attached,
-    epoch: u64,
-    /// Whether the session outlives its connection: then its deliveries are recorded.
-    durable: bool,
-    /// Seconds that it outlives its connection.
-    expiry_interval: u32,
-    will: Option<Box<Will>>,
-    /// Without connection: when the will is due, and when the session ends.
-    will_at: Option<Millis>,
-    ends_at: Option<Millis>,
-    /// When the timers will look at the session next.
-    timer_at: Option<Millis>,
-}
-
 /// What is published when a client goes without saying so.
 #[derive(Debug, Clone)]
 pub struct Will {
@@ -74,42 +57,6 @@ pub struct Will {
     pub delay_interval: u32,
     /// Seconds for which the message is of use.
     pub expiry_interval: Option<u32>,
-}
-
-#[derive(Debug)]
-enum Attached {
-    None,
-    Wire(Box<Wire>),
-    /// A receiver in this process; what does not fit into its queue is dropped, and counted.
-    Local(mpsc::Sender<Message>),
-}
-
-/// A connection's outgoing side.
-#[derive(Debug)]
-struct Wire {
-    sender: Sender,
-    buffer: Vec<u8>,
-    /// Bytes of `buffer` that have been written.
-    written: usize,
-    output: Output,
-    /// Whether the turn's list, or the link's task, will flush.
-    dirty: bool,
-    /// Whether the socket took no more; the link's task waits for it.
-    blocked: bool,
-    /// Whether the link's task is to be woken once the buffer has been written.
-    wants_room: bool,
-    closing: Option<ReasonCode>,
-    waker: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum Output {
-    /// Whoever flushes writes.
-    Socket(SocketWriter),
-    /// A flush has taken the socket, and goes round again before it gives it back.
-    Writing,
-    /// The link's task writes.
-    Stream,
 }
 
 /// A new connection of a session.
@@ -288,12 +235,11 @@ impl SessionSlot {
                 .add(outgoing.session.iter().filter(|(.., e)| e.qos == QoS::ExactlyOnce).count() as u64);
             outgoing.record_settled(self.queue_id, settled.iter().filter_map(|s| s.item.sequence), batch);
         }
-        let mut buffer = buffers::take();
-        buffer.extend_from_slice(&attachment.prelude);
+        let mut outbox = Outbox::default();
+        outbox.tail().extend_from_slice(&attachment.prelude);
         outgoing.attached = Attached::Wire(Box::new(Wire {
             sender: attachment.sender,
-            buffer,
-            written: 0,
+            outbox,
             output: attachment.writer.map_or(Output::Stream, Output::Socket),
             dirty: true,
             blocked: false,
@@ -441,16 +387,10 @@ impl SessionSlot {
         };
         let room = wire.buffered() < MAX_BUFFERED_BYTES;
         match qos {
-            QoS::AtMostOnce if room => {
+            // Behind what waits of its own kind: the order of a topic is kept [MQTT-4.6.0-6].
+            QoS::AtMostOnce if room && outgoing.queue.at_most_once() == 0 => {
                 let header = Header { dup: false, qos, retain, packet_id: None, delivery };
-                let sent = wire.encode_publish(
-                    &header,
-                    publication.topic,
-                    publication.expires_at,
-                    publication.properties,
-                    publication.payload,
-                    turn.now,
-                );
+                let sent = wire.encode_publish(&header, publication, turn.now);
                 match sent {
                     Ok(()) => wire.touch(self),
                     Err(TooLarge) => self.metrics.too_large.add(1),
@@ -476,14 +416,7 @@ impl SessionSlot {
                 }
                 let packet_id = outgoing.session.admit(sequence, qos, entry);
                 let header = Header { dup: false, qos, retain, packet_id: Some(packet_id), delivery };
-                let sent = wire.encode_publish(
-                    &header,
-                    publication.topic,
-                    publication.expires_at,
-                    publication.properties,
-                    publication.payload,
-                    turn.now,
-                );
+                let sent = wire.encode_publish(&header, publication, turn.now);
                 wire.touch(self);
                 if sent.is_err() {
                     outgoing.abandon(self, packet_id, turn.batch);
@@ -555,7 +488,7 @@ impl SessionSlot {
         if outgoing.epoch == epoch
             && let Attached::Wire(wire) = &mut outgoing.attached
         {
-            wire.reserve().extend_from_slice(packets);
+            wire.outbox.tail().extend_from_slice(packets);
             wire.touch(self);
         }
     }
@@ -578,406 +511,7 @@ impl SessionSlot {
         room
     }
 
-    /// Wakes the task of its connection, which flushes.
-    pub(super) fn wake(&self) {
-        if let Attached::Wire(wire) = &mut self.lock().attached {
-            wire.wake();
-        }
-    }
-
-    /// Sees to it that what waits is written, from outside a batch.
-    pub fn flush_now(self: &Arc<Self>) {
-        self.wake();
-        turn::finish_batch();
-    }
-
-    /// Writes what the socket takes; the rest is left to the connection's task.
-    pub(super) fn flush(self: &Arc<Self>) {
-        self.write(None);
-    }
-
-    /// What the link's task of `epoch` has to do, after it has written what a blocked socket takes now.
-    /// Its waker is kept for everything that happens later.
-    pub fn attend(self: &Arc<Self>, epoch: u64, cx: &mut Context<'_>) -> Attention {
-        {
-            let mut outgoing = self.lock();
-            let Some(wire) = outgoing.wire_of(epoch) else {
-                return Attention::TakenOver;
-            };
-            if let Some(reason) = wire.closing {
-                return Attention::Close(reason);
-            }
-            match &mut wire.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => wire.waker = Some(cx.waker().clone()),
-            }
-            if !(wire.dirty || wire.blocked) || matches!(wire.output, Output::Writing | Output::Stream) {
-                return wire.attention();
-            }
-            wire.blocked = false;
-        }
-        self.write(Some(cx));
-        match self.lock().wire_of(epoch) {
-            Some(wire) => wire.closing.map_or_else(|| wire.attention(), Attention::Close),
-            None => Attention::TakenOver,
-        }
-    }
-
-    /// Takes what the link's task of `epoch` is to write to its stream, if there is anything.
-    pub fn take_output(self: &Arc<Self>, epoch: u64, turn: &mut Turn<'_>) -> Option<Vec<u8>> {
-        let mut outgoing = self.lock();
-        let wire = outgoing.wire_of(epoch)?;
-        wire.dirty = false;
-        if wire.buffer.is_empty() {
-            outgoing.pump(self, turn.now, turn.batch);
-        }
-        let wire = outgoing.wire_of(epoch)?;
-        wire.wants_room = false;
-        (!wire.buffer.is_empty()).then(|| std::mem::take(&mut wire.buffer))
-    }
-
-    /// Writes in rounds: take the buffer and the socket, write without the lock, give them back, go on where more came.
-    fn write(self: &Arc<Self>, mut cx: Option<&mut Context<'_>>) {
-        loop {
-            let mut guard = self.lock();
-            let epoch = guard.epoch;
-            let Attached::Wire(wire) = &mut guard.attached else {
-                return;
-            };
-            wire.dirty = false;
-            match wire.output {
-                Output::Stream => {
-                    wire.dirty = true;
-                    return wire.wake();
-                }
-                Output::Writing => return,
-                Output::Socket(_) if wire.blocked => return,
-                Output::Socket(_) => {}
-            }
-            if wire.buffer.is_empty() {
-                guard.pump_alone(self);
-                let Attached::Wire(wire) = &mut guard.attached else {
-                    return;
-                };
-                if wire.buffer.is_empty() {
-                    return;
-                }
-            }
-            let Attached::Wire(wire) = &mut guard.attached else {
-                return;
-            };
-            let Output::Socket(mut writer) = std::mem::replace(&mut wire.output, Output::Writing) else {
-                return;
-            };
-            let buffer = std::mem::take(&mut wire.buffer);
-            let written = wire.written;
-            drop(guard);
-
-            let bytes = &buffer[written..];
-            let result = match &mut cx {
-                Some(cx) => match writer.poll_write(cx, bytes) {
-                    Poll::Ready(result) => result,
-                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-                },
-                None => writer.try_write(bytes),
-            };
-
-            let mut guard = self.lock();
-            if guard.epoch != epoch {
-                // Taken over meanwhile: nobody else has this socket, and it is closed here.
-                let complete = matches!(result, Ok(count) if count == bytes.len());
-                drop(guard);
-                if complete {
-                    let _ = writer.try_write(&[0xE0, 0x01, ReasonCode::SessionTakenOver as u8]);
-                }
-                return;
-            }
-            let Attached::Wire(wire) = &mut guard.attached else {
-                return;
-            };
-            wire.output = Output::Socket(writer);
-            match result {
-                Ok(count) if count == buffer.len() - written => {
-                    wire.written = 0;
-                    buffers::give(buffer);
-                    if wire.wants_room {
-                        wire.wants_room = false;
-                        wire.wake();
-                    }
-                }
-                Ok(0) => return wire.fail(),
-                Ok(count) => {
-                    wire.give_back(buffer, written + count);
-                    // Less than offered: the socket is full. With a context the next round waits for it.
-                    if cx.is_none() {
-                        wire.blocked = true;
-                        return wire.wake();
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wire.give_back(buffer, written);
-                    wire.blocked = true;
-                    if cx.is_none() {
-                        wire.wake();
-                    }
-                    return;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => wire.give_back(buffer, written),
-                Err(_) => return wire.fail(),
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Outgoing {
-    fn wire_of(&mut self, epoch: u64) -> Option<&mut Wire> {
-        match &mut self.attached {
-            Attached::Wire(wire) if self.epoch == epoch => Some(wire),
-            _ => None,
-        }
-    }
-
-    fn enqueue(
-        &mut self,
-        slot: &SessionSlot,
-        publication: &Publication<'_>,
-        qos: QoS,
-        retain: bool,
-        delivery: &Arc<Delivery>,
-        batch: &mut Batch,
-    ) {
-        let sequence = (qos != QoS::AtMostOnce).then(|| self.session.take_sequence());
-        let durable = self.durable;
-        let queue = slot.queue_id;
-        if let Some(sequence) = sequence.filter(|_| durable) {
-            batch.deliveries.push(Delivered { queue, sequence });
-        }
-        let entry =
-            Entry { sequence, message: publication.keep().clone(), qos, retain, delivery: Arc::clone(delivery) };
-        let mut dropped = 0;
-        self.queue.push(entry, &self.limits, |entry| {
-            dropped += 1;
-            if let Some(sequence) = entry.sequence.filter(|_| durable) {
-                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
-            }
-        });
-        slot.metrics.dropped.add(dropped);
-    }
-
-    /// Pumps with a batch of its own, where no read batch is under way: settles are of no urgency.
-    fn pump_alone(&mut self, slot: &Arc<SessionSlot>) {
-        if self.queue.is_empty() && self.session.has_room() {
-            return;
-        }
-        let mut batch = Batch::default();
-        self.pump(slot, super::clock::now(), &mut batch);
-    }
-
-    /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
-    fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
-        let Attached::Wire(wire) = &mut self.attached else {
-            return;
-        };
-        let mut too_large = Vec::new();
-        let mut wrote = false;
-        while wire.buffered() < MAX_BUFFERED_BYTES {
-            let Some(resend) = self.session.poll_resend() else {
-                break;
-            };
-            wrote = true;
-            match resend {
-                Resend::Release { packet_id } => {
-                    let version = wire.sender.version();
-                    Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, wire.reserve());
-                }
-                Resend::Publish { packet_id, dup, item, .. } => {
-                    if wire.encode_entry(item, Some(packet_id), dup, now).is_err() {
-                        too_large.push(packet_id);
-                    }
-                }
-            }
-        }
-        while wire.buffered() < MAX_BUFFERED_BYTES
-            && let Some(front) = self.queue.front()
-        {
-            if front.sequence.is_some() && !self.session.has_room() {
-                break;
-            }
-            let Some(entry) = self.queue.pop() else {
-                break;
-            };
-            if entry.message.is_expired(now) {
-                slot.metrics.expired.add(1);
-                if let Some(sequence) = entry.sequence.filter(|_| self.durable) {
-                    batch.records.push(Record::Settle { delivered: Delivered { queue: slot.queue_id, sequence } });
-                }
-                continue;
-            }
-            wrote = true;
-            match entry.sequence {
-                None => {
-                    if wire.encode_entry(&entry, None, false, now).is_err() {
-                        slot.metrics.too_large.add(1);
-                    }
-                }
-                Some(sequence) => {
-                    let packet_id = self.session.admit(sequence, entry.qos, entry.clone());
-                    if wire.encode_entry(&entry, Some(packet_id), false, now).is_err() {
-                        self.session.abandon(packet_id);
-                        slot.metrics.too_large.add(1);
-                        if self.durable {
-                            let delivered = Delivered { queue: slot.queue_id, sequence };
-                            batch.records.push(Record::Settle { delivered });
-                        }
-                    }
-                }
-            }
-        }
-        if wrote {
-            wire.touch(slot);
-        }
-        for packet_id in too_large {
-            self.abandon(slot, packet_id, batch);
-        }
-    }
-
-    /// Gives up a message that this peer never takes.
-    fn abandon(&mut self, slot: &SessionSlot, packet_id: PacketId, batch: &mut Batch) {
-        slot.metrics.too_large.add(1);
-        if let Some(settled) = self.session.abandon(packet_id) {
-            self.record_settled(slot.queue_id, [settled.sequence], batch);
-        }
-    }
-
-    fn record_settled(&self, queue: QueueId, sequences: impl IntoIterator<Item = u64>, batch: &mut Batch) {
-        if self.durable {
-            for sequence in sequences {
-                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
-            }
-        }
-    }
-}
-
-/// What a PUBLISH says beyond its message.
-struct Header<'a> {
-    dup: bool,
-    qos: QoS,
-    retain: bool,
-    packet_id: Option<PacketId>,
-    delivery: &'a Delivery,
-}
-
-impl Wire {
-    /// Bytes that wait to be written.
-    fn buffered(&self) -> usize {
-        self.buffer.len() - self.written
-    }
-
-    /// The buffer; an idle connection has none.
-    fn reserve(&mut self) -> &mut Vec<u8> {
-        if self.buffer.capacity() == 0 {
-            self.buffer = buffers::take();
-        }
-        &mut self.buffer
-    }
-
-    /// Puts the connection onto the turn's list, once.
-    fn touch(&mut self, slot: &Arc<SessionSlot>) {
-        if !self.dirty {
-            self.dirty = true;
-            turn::touch(Arc::clone(slot));
-        }
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn attention(&mut self) -> Attention {
-        if self.buffered() >= MAX_BUFFERED_BYTES {
-            self.wants_room = true;
-            return Attention::Wait;
-        }
-        Attention::Read
-    }
-
-    /// The socket is gone.
-    fn fail(&mut self) {
-        self.closing = Some(ReasonCode::UnspecifiedError);
-        self.wake();
-    }
-
-    /// Takes back what a flush could not write; what came meanwhile stays behind it.
-    fn give_back(&mut self, mut buffer: Vec<u8>, written: usize) {
-        if !self.buffer.is_empty() {
-            buffer.extend_from_slice(&self.buffer);
-            buffers::give(std::mem::take(&mut self.buffer));
-        }
-        self.buffer = buffer;
-        self.written = written;
-    }
-
-    fn encode_entry(
-        &mut self,
-        entry: &Entry,
-        packet_id: Option<PacketId>,
-        dup: bool,
-        now: Millis,
-    ) -> Result<(), TooLarge> {
-        let header = Header { dup, qos: entry.qos, retain: entry.retain, packet_id, delivery: &entry.delivery };
-        let message = &entry.message;
-        let (topic, properties, payload) = (message.topic(), message.properties(), message.payload());
-        self.encode_publish(&header, topic, message.expires_at, properties, payload, now)
-    }
-
-    fn encode_publish(
-        &mut self,
-        header: &Header<'_>,
-        topic: &str,
-        expires_at: Option<Millis>,
-        properties: Forwardable<'_>,
-        payload: &[u8],
-        now: Millis,
-    ) -> Result<(), TooLarge> {
-        self.reserve();
-        let mut encode = |topic: &str| {
-            let header = PublishHeader {
-                dup: header.dup,
-                qos: header.qos,
-                retain: header.retain,
-                packet_id: header.packet_id,
-                topic,
-                topic_alias: None,
-                // What remains, and at least one second of it: 0 would be expired [MQTT-3.3.2-6].
-                message_expiry_interval: expires_at.map(|at| at.since(now).div_ceil(1000).max(1) as u32),
-                subscription_identifiers: &header.delivery.identifiers,
-            };
-            self.sender.encode_publish(header, properties, payload, &mut self.buffer)
-        };
-        match &header.delivery.route {
-            None => encode(topic),
-            Some(route) => {
-                let mut remapped = String::with_capacity(topic.len() + 32);
-                if route.remap.apply(topic, &mut remapped) { encode(&remapped) } else { Err(TooLarge) }
-            }
-        }
-    }
-
-    /// Ends a connection that another has taken the place of.
-    fn end(mut self, reason: ReasonCode) {
-        if self.sender.version() == Version::V5 {
-            Disconnect::new(reason).encode(Version::V5, &mut self.buffer);
-        }
-        // The last words go out if the socket takes them at once; nobody waits for a peer that is being replaced.
-        if let Output::Socket(writer) = &self.output {
-            let _ = writer.try_write(&self.buffer[self.written..]);
-        }
-        self.wake();
     }
 }

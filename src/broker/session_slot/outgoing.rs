@@ -1,0 +1,177 @@
+//! What the slot's lock guards: the session's outgoing exchanges, its queue, and who is attached.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::wire::Wire;
+use super::{MAX_BUFFERED_BYTES, SessionSlot, Will};
+use crate::broker::clock;
+use crate::broker::delivery::Delivery;
+use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
+use crate::mqtt::packet::Ack;
+use crate::mqtt::session::{Outbound, Resend};
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};
+use crate::store::{Batch, Delivered, QueueId, Record};
+
+/// Guarded by the slot's lock: the outgoing side, and who is attached. Held without I/O and without waiting.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) session: Outbound<Entry>,
+    pub(super) queue: DeliveryQueue,
+    pub(super) limits: QueueLimits,
+    pub(super) attached: Attached,
+    pub(super) epoch: u64,
+    /// Whether the session outlives its connection: then its deliveries are recorded.
+    pub(super) durable: bool,
+    /// Seconds that it outlives its connection.
+    pub(super) expiry_interval: u32,
+    pub(super) will: Option<Box<Will>>,
+    /// Without connection: when the will is due, and when the session ends.
+    pub(super) will_at: Option<Millis>,
+    pub(super) ends_at: Option<Millis>,
+    /// When the timers will look at the session next.
+    pub(super) timer_at: Option<Millis>,
+}
+
+#[derive(Debug)]
+pub(super) enum Attached {
+    None,
+    Wire(Box<Wire>),
+    /// A receiver in this process; what does not fit into its queue is dropped, and counted.
+    Local(mpsc::Sender<Message>),
+}
+
+impl Outgoing {
+    pub(super) fn wire_of(&mut self, epoch: u64) -> Option<&mut Wire> {
+        match &mut self.attached {
+            Attached::Wire(wire) if self.epoch == epoch => Some(wire),
+            _ => None,
+        }
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        slot: &SessionSlot,
+        publication: &Publication<'_>,
+        qos: QoS,
+        retain: bool,
+        delivery: &Arc<Delivery>,
+        batch: &mut Batch,
+    ) {
+        let sequence = (qos != QoS::AtMostOnce).then(|| self.session.take_sequence());
+        let durable = self.durable;
+        let queue = slot.queue_id;
+        if let Some(sequence) = sequence.filter(|_| durable) {
+            batch.deliveries.push(Delivered { queue, sequence });
+        }
+        let entry =
+            Entry { sequence, message: publication.keep().clone(), qos, retain, delivery: Arc::clone(delivery) };
+        let mut dropped = 0;
+        self.queue.push(entry, &self.limits, |entry| {
+            dropped += 1;
+            if let Some(sequence) = entry.sequence.filter(|_| durable) {
+                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
+            }
+        });
+        slot.metrics.dropped.add(dropped);
+    }
+
+    /// Pumps with a batch of its own, where no read batch is under way: settles are of no urgency.
+    pub(super) fn pump_alone(&mut self, slot: &Arc<SessionSlot>) {
+        if self.queue.is_empty() && self.session.has_room() {
+            return;
+        }
+        let mut batch = Batch::default();
+        self.pump(slot, clock::now(), &mut batch);
+    }
+
+    /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
+    pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
+        let Attached::Wire(wire) = &mut self.attached else {
+            return;
+        };
+        let mut too_large = Vec::new();
+        let mut wrote = false;
+        while wire.buffered() < MAX_BUFFERED_BYTES {
+            let Some(resend) = self.session.poll_resend() else {
+                break;
+            };
+            wrote = true;
+            match resend {
+                Resend::Release { packet_id } => {
+                    let version = wire.sender.version();
+                    Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, wire.outbox.tail());
+                }
+                Resend::Publish { packet_id, dup, item, .. } => {
+                    if wire.encode_entry(item, Some(packet_id), dup, now).is_err() {
+                        too_large.push(packet_id);
+                    }
+                }
+            }
+        }
+        while wire.buffered() < MAX_BUFFERED_BYTES
+            && let Some(front) = self.queue.front()
+        {
+            if front.sequence.is_some() && !self.session.has_room() {
+                break;
+            }
+            let Some(entry) = self.queue.pop() else {
+                break;
+            };
+            if entry.message.is_expired(now) {
+                slot.metrics.expired.add(1);
+                if let Some(sequence) = entry.sequence.filter(|_| self.durable) {
+                    batch.records.push(Record::Settle { delivered: Delivered { queue: slot.queue_id, sequence } });
+                }
+                continue;
+            }
+            wrote = true;
+            match entry.sequence {
+                None => {
+                    if wire.encode_entry(&entry, None, false, now).is_err() {
+                        slot.metrics.too_large.add(1);
+                    }
+                }
+                Some(sequence) => {
+                    let packet_id = self.session.admit(sequence, entry.qos, entry.clone());
+                    if wire.encode_entry(&entry, Some(packet_id), false, now).is_err() {
+                        self.session.abandon(packet_id);
+                        slot.metrics.too_large.add(1);
+                        if self.durable {
+                            let delivered = Delivered { queue: slot.queue_id, sequence };
+                            batch.records.push(Record::Settle { delivered });
+                        }
+                    }
+                }
+            }
+        }
+        if wrote {
+            wire.touch(slot);
+        }
+        if too_large.is_empty() {
+            return;
+        }
+        for packet_id in too_large {
+            self.abandon(slot, packet_id, batch);
+        }
+        // They have left room. Each round abandons some, so this ends.
+        self.pump(slot, now, batch);
+    }
+
+    /// Gives up a message that this peer never takes.
+    pub(super) fn abandon(&mut self, slot: &SessionSlot, packet_id: PacketId, batch: &mut Batch) {
+        slot.metrics.too_large.add(1);
+        if let Some(settled) = self.session.abandon(packet_id) {
+            self.record_settled(slot.queue_id, [settled.sequence], batch);
+        }
+    }
+
+    pub(super) fn record_settled(&self, queue: QueueId, sequences: impl IntoIterator<Item = u64>, batch: &mut Batch) {
+        if self.durable {
+            for sequence in sequences {
+                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A connection's outgoing side: its encoder, what waits to be written, and who writes it.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
+use crate::broker::delivery::Delivery;
+use crate::broker::delivery_queue::Entry;
+use crate::broker::outbox::{Outbox, SHARED_PAYLOAD_BYTES};
+use crate::broker::turn;
+use crate::mqtt::connection::{Part, Sender, TooLarge};
+use crate::mqtt::packet::{Disconnect, PublishHeader};
+use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
+use crate::net::SocketWriter;
+
+/// A connection's outgoing side.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) sender: Sender,
+    pub(super) outbox: Outbox,
+    pub(super) output: Output,
+    /// Whether the turn's list, or the link's task, will flush.
+    pub(super) dirty: bool,
+    /// Whether the socket took no more; the link's task waits for it.
+    pub(super) blocked: bool,
+    /// Whether the link's task is to be woken once the buffer has been written.
+    pub(super) wants_room: bool,
+    pub(super) closing: Option<ReasonCode>,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Whoever flushes writes.
+    Socket(SocketWriter),
+    /// A flush has taken the socket, and goes round again before it gives it back.
+    Writing,
+    /// The link's task writes.
+    Stream,
+}
+
+/// What a PUBLISH says beyond its message.
+pub(super) struct Header<'a> {
+    pub(super) dup: bool,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) packet_id: Option<PacketId>,
+    pub(super) delivery: &'a Delivery,
+}
+
+impl Wire {
+    /// Bytes that wait to be written.
+    pub(super) fn buffered(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Puts the connection onto the turn's list, once.
+    pub(super) fn touch(&mut self, slot: &Arc<SessionSlot>) {
+        if !self.dirty {
+            self.dirty = true;
+            turn::touch(Arc::clone(slot));
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn attention(&mut self) -> Attention {
+        if self.buffered() >= MAX_BUFFERED_BYTES {
+            self.wants_room = true;
+            return Attention::Wait;
+        }
+        Attention::Read
+    }
+
+    /// The socket is gone.
+    pub(super) fn fail(&mut self) {
+        self.closing = Some(ReasonCode::UnspecifiedError);
+        self.wake();
+    }
+
+    /// Takes back what a flush could not write; what came meanwhile stays behind it.
+    pub(super) fn give_back(&mut self, mut older: Outbox) {
+        older.append(std::mem::take(&mut self.outbox));
+        self.outbox = older;
+    }
+
+    pub(super) fn encode_entry(
+        &mut self,
+        entry: &Entry,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        now: Millis,
+    ) -> Result<(), TooLarge> {
+        let header = Header { dup, qos: entry.qos, retain: entry.retain, packet_id, delivery: &entry.delivery };
+        self.encode_publish(&header, &Publication::from_message(&entry.message), now)
+    }
+
+    /// Appends a PUBLISH; a large payload is shared with whoever else gets it.
+    pub(super) fn encode_publish(
+        &mut self,
+        header: &Header<'_>,
+        publication: &Publication<'_>,
+        now: Millis,
+    ) -> Result<(), TooLarge> {
+        let shared = publication.payload.len() >= SHARED_PAYLOAD_BYTES;
+        let part = if shared { Part::Head } else { Part::Whole };
+        let buffer = self.outbox.tail();
+        let sender = &mut self.sender;
+        let mut encode = |topic: &str| {
+            let header = PublishHeader {
+                dup: header.dup,
+                qos: header.qos,
+                retain: header.retain,
+                packet_id: header.packet_id,
+                topic,
+                topic_alias: None,
+                // What remains, and at least one second of it: 0 would be expired [MQTT-3.3.2-6].
+                message_expiry_interval: publication.expires_at.map(|at| at.since(now).div_ceil(1000).max(1) as u32),
+                subscription_identifiers: &header.delivery.identifiers,
+            };
+            sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
+        };
+        match &header.delivery.route {
+            None => encode(publication.topic)?,
+            Some(route) => {
+                let mut remapped = String::with_capacity(publication.topic.len() + 32);
+                if !route.remap.apply(publication.topic, &mut remapped) {
+                    return Err(TooLarge);
+                }
+                encode(&remapped)?;
+            }
+        }
+        if shared {
+            self.outbox.push_payload(publication.keep().clone());
+        }
+        Ok(())
+    }
+
+    /// Ends a connection that another has taken the place of.
+    pub(super) fn end(mut self, reason: ReasonCode) {
+        if self.sender.version() == Version::V5 {
+            Disconnect::new(reason).encode(Version::V5, self.outbox.tail());
+        }
+        // The last words go out if the socket takes them at once; nobody waits for a peer that is being replaced.
+        if let Output::Socket(writer) = &self.output {
+            while let Ok(count) = self.outbox.try_write(writer)
+                && count > 0
+            {
+                self.outbox.advance(count);
+            }
+        }
+        self.wake();
+    }
+}
