@@ -429,6 +429,7 @@ proptest::proptest! {
 #[test]
 fn the_examples_of_the_reference_have_no_mistakes() {
     let references = [
+        include_str!("../../README.md"),
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/configuration/http.md"),
         include_str!("../../docs/configuration/modbus.md"),
