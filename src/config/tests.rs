@@ -471,7 +471,8 @@ fn the_default_file_stands_for_itself_with_its_comments_removed() {
     }
     assert_eq!(sections.len(), SECTIONS.len());
     let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
-    for text in sections.iter().cloned().filter(|section| !section.starts_with("http")).chain([sections.join("\n")]) {
+    let alone = sections.iter().filter(|section| !section.starts_with("http")).cloned();
+    for text in alone.chain([sections.join("\n")]) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("edgeway.yaml"), text).unwrap();
         if let Err(refused) = read(&folder.path().join("edgeway.yaml"), &environment) {
