@@ -2,7 +2,7 @@
 
 use super::support::edgeway::Edgeway;
 use super::support::modbus_server::ModbusServer;
-use super::support::mosquitto::{Mosquitto, Subscriber, mosquitto_pub, mosquitto_sub};
+use super::support::mosquitto::{Mosquitto, mosquitto_pub, mosquitto_sub};
 use super::support::mqtt_client::MqttClient;
 use super::support::process::wait_until;
 use super::support::pty::PtyPair;
