@@ -258,10 +258,37 @@ impl Resolver<'_> {
                             .help("a message takes the first route that matches"),
                     );
                 }
+                if direction == Direction::Receive {
+                    self.no_partial_overlap(route, new, routes.iter().zip(&planned));
+                }
             }
             planned.push(route_plan);
         }
         planned
+    }
+
+    /// A server sends a message once for each subscription that matches it: what two filters share would come twice.
+    fn no_partial_overlap<'r>(
+        &mut self,
+        route: &Located<Route>,
+        new: &PlannedRoute,
+        mut earlier: impl Iterator<Item = (&'r Located<Route>, &'r Option<PlannedRoute>)>,
+    ) {
+        let new = new.remap.from();
+        let other = earlier.find(|(_, earlier)| {
+            let earlier = earlier.as_ref().map(|earlier| earlier.remap.from());
+            earlier.is_some_and(|earlier| {
+                topic::overlap(earlier.as_str(), new.as_str()) && !earlier.covers(new) && !new.covers(earlier)
+            })
+        });
+        if let Some((other, _)) = other {
+            let mistake = route.from.mistake("some messages match this route and another, and would come twice");
+            self.mistakes.push(
+                mistake
+                    .related(other.from.place, "the other one")
+                    .help("let one filter hold the other whole, or let them have no topic in common"),
+            );
+        }
     }
 
     fn route(&mut self, route: &Located<Route>, direction: Direction) -> Option<PlannedRoute> {
@@ -421,28 +448,10 @@ impl Resolver<'_> {
 
 /// Whether `earlier` takes every message of `later`.
 fn hides(earlier: &PlannedRoute, later: &PlannedRoute, direction: Direction) -> bool {
-    let (earlier, later) = (earlier.remap.from().as_str(), later.remap.from().as_str());
-    if earlier == later {
-        return true;
-    }
-    // On `receive` each route is a subscription of its own. A wildcard does not send commands (`.../set`), so a route
-    // that names them is not hidden by one.
-    if direction == Direction::Receive || later == "set" || later.ends_with("/set") {
-        return false;
-    }
-    if later.starts_with('$') && earlier.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut later_levels = later.split('/');
-    for level in earlier.split('/') {
-        match (level, later_levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(later)) if later != "#" => {}
-            (level, Some(later)) if level == later => {}
-            _ => return false,
-        }
-    }
-    later_levels.next().is_none()
+    let (earlier, later) = (earlier.remap.from(), later.remap.from());
+    // A wildcard does not send commands (`.../set`), so a route that names them is not hidden by one.
+    let is_command = later.as_str() == "set" || later.as_str().ends_with("/set");
+    earlier == later || (earlier.covers(later) && !(direction == Direction::Send && is_command))
 }
 
 #[cfg(test)]
@@ -536,6 +545,26 @@ mod tests {
             r#"{"from": "a/#"}, {"from": "a/pump/set"}"#,
         ] {
             assert!(send(routes).is_ok(), "{routes}");
+        }
+    }
+
+    #[test]
+    fn receive_routes_of_which_neither_holds_the_other_have_no_topic_in_common() {
+        let receive = |routes: &str| resolve(&format!(r#"{{"url": ["mqtt://a"], "receive": [{routes}]}}"#));
+        assert_eq!(
+            receive(r#"{"from": "a/+/c"}, {"from": "a/b/+"}"#).unwrap_err(),
+            ["some messages match this route and another, and would come twice"]
+        );
+        assert_eq!(
+            receive(r##"{"from": "a/#"}, {"from": "a/set"}"##).unwrap_err(),
+            ["no message ever takes this route"]
+        );
+        for routes in [
+            r##"{"from": "a/+/c"}, {"from": "a/#"}"##,
+            r##"{"from": "a/#", "except": ["a/x"]}, {"from": "a/x"}"##,
+            r#"{"from": "a/+/c"}, {"from": "a/+/d"}"#,
+        ] {
+            assert!(receive(routes).is_ok(), "{routes}");
         }
     }
 

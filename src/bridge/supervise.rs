@@ -50,7 +50,7 @@ impl Bridge {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
         let receive = plan.receive.iter().map(receive_route).collect();
-        let subscriptions = plan.receive.iter().map(subscription).collect();
+        let subscriptions = subscriptions(&plan.receive);
         Self { plan, broker: Arc::clone(broker), slot, receive, subscriptions }
     }
 
@@ -70,13 +70,11 @@ impl Bridge {
             }
         };
         let mut backoff = Backoff::default();
-        let mut version = match self.plan.version {
-            Preferred::V5 => Version::V5,
-            Preferred::V311 => Version::V3,
-        };
         let mut first = true;
-        let mut tried = 0;
-        for server in self.plan.servers.iter().cycle() {
+        // Which of the servers, in which version, and how many have not answered in a row.
+        let (mut at, mut version, mut silent) = (0, self.preferred(), 0);
+        loop {
+            let server = &self.plan.servers[at];
             let attempt = self.connect(server, version, tls.as_ref(), first);
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
@@ -89,7 +87,6 @@ impl Bridge {
                         "bridge connected"
                     );
                     first = false;
-                    tried = 0;
                     let since = Instant::now();
                     let end = self.drive(welcome, version, &cancelled).await;
                     if cancelled.is_cancelled() {
@@ -97,6 +94,7 @@ impl Bridge {
                     }
                     backoff.connected_for(since.elapsed());
                     tracing::warn!(bridge, %server, reason = %describe(&end), "link lost");
+                    (at, version, silent) = (0, self.preferred(), 0);
                 }
                 Err(Failed { error, try_version_3 }) => {
                     tracing::warn!(bridge, %server, error, "cannot connect");
@@ -105,18 +103,27 @@ impl Bridge {
                         version = Version::V3;
                         continue;
                     }
-                    tried += 1;
+                    // One that closed without a word may know 5.0 after all, once it is well.
+                    (at, version, silent) = ((at + 1) % self.plan.servers.len(), self.preferred(), silent + 1);
                     // The others first, then a pause.
-                    if tried < self.plan.servers.len() {
+                    if silent < self.plan.servers.len() {
                         continue;
                     }
-                    tried = 0;
+                    silent = 0;
                 }
             }
             tokio::select! {
                 () = cancelled.cancelled() => return,
                 () = tokio::time::sleep(backoff.pause()) => {}
             }
+        }
+    }
+
+    /// The version to begin with.
+    fn preferred(&self) -> Version {
+        match self.plan.version {
+            Preferred::V5 => Version::V5,
+            Preferred::V311 => Version::V3,
         }
     }
 
@@ -286,7 +293,10 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
 fn receive_route(route: &PlannedRoute) -> ReceiveRoute {
     ReceiveRoute {
         remap: route.remap.clone(),
-        qos: None,
+        except: route.except.clone(),
+        max_qos: match route.qos {
+            RouteQos::AtMost(qos) | RouteQos::Exactly(qos) => qos,
+        },
         retain: match route.retain {
             Retain::Keep => None,
             Retain::Always => Some(true),
@@ -296,16 +306,25 @@ fn receive_route(route: &PlannedRoute) -> ReceiveRoute {
     }
 }
 
-fn subscription(route: &PlannedRoute) -> (TopicFilter, SubscriptionOptions) {
-    let options = SubscriptionOptions {
-        qos: match route.qos {
-            RouteQos::AtMost(qos) | RouteQos::Exactly(qos) => qos,
-        },
-        no_local: true,
-        retain_as_published: true,
-        ..SubscriptionOptions::default()
+/// What is subscribed: a filter within another is left out, because servers send what several match several times.
+fn subscriptions(routes: &[PlannedRoute]) -> Vec<(TopicFilter, SubscriptionOptions)> {
+    let qos = |route: &PlannedRoute| match route.qos {
+        RouteQos::AtMost(qos) | RouteQos::Exactly(qos) => qos,
     };
-    (route.remap.from().clone(), options)
+    let holds = |route: &PlannedRoute, other: &PlannedRoute| route.remap.from().covers(other.remap.from());
+    let outer = routes.iter().filter(|route| !routes.iter().any(|other| holds(other, route) && !holds(route, other)));
+    outer
+        .map(|route| {
+            let highest = routes.iter().filter(|other| holds(route, other)).map(qos).max();
+            let options = SubscriptionOptions {
+                qos: highest.unwrap_or(qos(route)),
+                no_local: true,
+                retain_as_published: true,
+                ..SubscriptionOptions::default()
+            };
+            (route.remap.from().clone(), options)
+        })
+        .collect()
 }
 
 fn describe(end: &link::End) -> String {

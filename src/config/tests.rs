@@ -156,6 +156,42 @@ bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: hi
 }
 
 #[test]
+fn a_template_as_payload_is_refused_wherever_it_stands() {
+    let text = "\
+gateway: { payload: \"{value} W\" }
+modbus: { a: { host: h, payload: \"{value}\", devices: { b: { id: 1, points: { c: { holding: 1 } } } } } }
+http: { d: { get: \"http://x/\", points: { e: { payload: \"{value}\", every: 5s } } } }
+";
+    let shown = mistakes(text);
+    assert_eq!(shown.matches("a template as payload is not available yet").count(), 2, "{shown}");
+    assert!(
+        shown.contains("`payload` is not available yet") && shown.contains("`every` is not available yet"),
+        "{shown}"
+    );
+    assert!(shown.contains("4 mistakes in"), "{shown}");
+}
+
+#[test]
+fn a_name_without_meaning_in_a_topic_is_one_mistake_for_each_device() {
+    let text = "\
+gateway: { topic: \"{gateway}/{bus}/{device}/{point}\" }
+modbus: { hall: { host: h, devices: { plc: { id: 1, points: { a: { holding: 1 } } } } } }
+http: { plug: { get: \"http://x/\", points: { a: {}, b: {} } } }
+";
+    insta::assert_snapshot!(mistakes(text), @r#"
+    error: `{bus}` has no meaning here, for `plug`
+     --> /edgeway.yaml:1:19
+      |
+    1 | gateway: { topic: "{gateway}/{bus}/{device}/{point}" }
+      |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: in its topics there are {gateway}, {device} and {point}
+
+    1 mistake in the configuration
+    "#);
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let text = "\
 bridges:
@@ -392,13 +428,24 @@ proptest::proptest! {
 
 #[test]
 fn the_examples_of_the_reference_have_no_mistakes() {
-    let reference = include_str!("../../docs/configuration.md");
-    let examples: Vec<&str> =
-        reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(examples.len() >= 4);
-    for example in examples {
-        if let Err(shown) = read_files(&[("edgeway.yaml", example)]).1 {
-            panic!("{shown}");
+    let references = [
+        include_str!("../../README.md"),
+        include_str!("../../docs/configuration.md"),
+        include_str!("../../docs/configuration/http.md"),
+        include_str!("../../docs/configuration/modbus.md"),
+        include_str!("../../docs/configuration/serial.md"),
+    ];
+    let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
+    for reference in references {
+        let examples: Vec<&str> =
+            reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("edgeway.yaml"), example).unwrap();
+            if let Err(refused) = read(&folder.path().join("edgeway.yaml"), &environment) {
+                panic!("{}", refused.render(false));
+            }
         }
     }
 }
@@ -407,7 +454,7 @@ fn the_examples_of_the_reference_have_no_mistakes() {
 fn the_default_file_stands_for_itself_with_its_comments_removed() {
     let text = include_str!("../../config/edgeway.yaml");
     assert!(read_files(&[("edgeway.yaml", text)]).1.is_ok());
-    // Each commented section is one that could be used as it stands.
+    // Each commented section is one that could be used as it stands; `webhooks` and `http` want each other.
     let mut sections: Vec<String> = Vec::new();
     for line in text.lines() {
         match line.strip_prefix("# ") {
@@ -422,13 +469,16 @@ fn the_default_file_stands_for_itself_with_its_comments_removed() {
             _ => {}
         }
     }
-    assert_eq!(sections.len(), 6);
-    for section in sections {
-        let section = section.replace("${CLOUD_PASSWORD}", "${PASSWORD}");
-        if let Err(shown) = read_files(&[("edgeway.yaml", &section)]).1 {
-            panic!("{shown}");
+    assert_eq!(sections.len(), SECTIONS.len());
+    let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
+    let alone = sections.iter().filter(|section| !section.starts_with("http")).cloned();
+    for text in alone.chain([sections.join("\n")]) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("edgeway.yaml"), text).unwrap();
+        if let Err(refused) = read(&folder.path().join("edgeway.yaml"), &environment) {
+            panic!("{}", refused.render(false));
         }
     }
 }
 
-const SECTIONS: [&str; 6] = ["broker", "gateway", "storage", "webhooks", "log", "bridges"];
+const SECTIONS: [&str; 9] = ["broker", "gateway", "storage", "log", "modbus", "serial", "webhooks", "http", "bridges"];

@@ -126,6 +126,23 @@ pub fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
+/// Whether the filter `outer` matches every topic that the filter `inner` matches.
+pub fn covers(outer: &str, inner: &str) -> bool {
+    if inner.starts_with('$') && outer.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut inner = inner.split('/');
+    for level in outer.split('/') {
+        match (level, inner.next()) {
+            ("#", _) => return true,
+            ("+", Some(inner)) if inner != "#" => {}
+            (level, Some(inner)) if level == inner => {}
+            _ => return false,
+        }
+    }
+    inner.next().is_none()
+}
+
 macro_rules! topic_string {
     ($(#[$doc:meta])* $name:ident, $validate:path) => {
         $(#[$doc])*
@@ -185,6 +202,11 @@ impl TopicFilter {
         matches(self.as_str(), name)
     }
 
+    /// Whether this filter matches every topic that `inner` matches.
+    pub fn covers(&self, inner: &Self) -> bool {
+        covers(self.as_str(), inner.as_str())
+    }
+
     /// Whether the filter has a `+` or `#`.
     pub fn has_wildcard(&self) -> bool {
         self.0.contains(['+', '#'])
@@ -194,6 +216,24 @@ impl TopicFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_covers_what_matches_no_more_than_it() {
+        for (outer, inner, expected) in [
+            ("#", "a/+", true),
+            ("#", "$SYS/#", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/+", true),
+            ("a/+/c", "a/b/c", true),
+            ("a/+/c", "a/+/c", true),
+            ("a/+", "a/#", false),
+            ("a/b/c", "a/+/c", false),
+            ("a/+/c", "a/b/+", false),
+            ("a", "a/b", false),
+        ] {
+            assert_eq!(covers(outer, inner), expected, "{outer} {inner}");
+        }
+    }
 
     #[test]
     fn filters_match_as_the_specification_says() {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod bridge;
 mod client;
 mod modbus;
 mod peers;

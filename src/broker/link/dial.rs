@@ -108,10 +108,14 @@ pub async fn dial(
         Ok(Ok(Err(End::Protocol(error)))) => {
             return Err(DialError::Failed(format!("the server sent no CONNACK: {error}")));
         }
+        Ok(Ok(Err(End::Transport(error))) | Err(error)) if is_closed(&error) => return Err(DialError::Closed),
         Ok(Ok(Err(End::Transport(error))) | Err(error)) => return Err(DialError::Failed(error.to_string())),
         Ok(Ok(Err(end))) => return Err(DialError::Failed(format!("{end:?}"))),
         Err(_) => return Err(DialError::Timeout(hello.timeout)),
     };
+    if let Some(reason) = refusal_in_version_3(&input) {
+        return Err(DialError::Refused { reason, text: None });
+    }
     // Decoded a second time, so that what it borrows lives here; the receiver knows only that it has come.
     let Ok(Framing::Complete(frame, _)) = split_frame(&input, limits.packet_bytes) else {
         return Err(DialError::Closed);
@@ -163,6 +167,20 @@ pub async fn dial(
     exchange.resumed_at = session_present.then_some(now);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })
+}
+
+/// Why a server refuses that knows 3.1.1 alone: its CONNACK has no properties. One of 5.0 has three bytes or more.
+fn refusal_in_version_3(input: &[u8]) -> Option<ReasonCode> {
+    match *input {
+        [0x20, 2, 0, code] if code > 0 => ReasonCode::from_connect_return_code(code),
+        _ => None,
+    }
+}
+
+/// A server that closes before it has read all that we said resets the connection.
+fn is_closed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
 }
 
 /// One SUBSCRIBE for each filter: servers limit the filters of one, and refuse one by one.

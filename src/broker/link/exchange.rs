@@ -22,8 +22,10 @@ const RESUMED_MS: u64 = 1000;
 pub struct ReceiveRoute {
     /// From the topics of the hop to ours.
     pub remap: Remap,
-    /// QoS in our broker; `None` is that of the hop.
-    pub qos: Option<QoS>,
+    /// Topics of the hop that the route does not take.
+    pub except: Vec<TopicFilter>,
+    /// The highest QoS in our broker: the hop's may be that of another route, whose subscription holds this one's.
+    pub max_qos: QoS,
     /// RETAIN in our broker; `None` is that of the hop.
     pub retain: Option<bool>,
     /// The greatest age in seconds. What has an expiry expires by then; what has none is refused on topics that end
@@ -176,12 +178,16 @@ impl Exchange {
             return self.broker.router.publish(publication, origin, &mut turn);
         }
         let mut topic = String::new();
-        let Some(route) = self.receive.iter().find(|route| route.remap.apply(publication.topic, &mut topic)) else {
+        let mut takes = |route: &&ReceiveRoute| {
+            !route.except.iter().any(|except| except.matches(publication.topic))
+                && route.remap.apply(publication.topic, &mut topic)
+        };
+        let Some(route) = self.receive.iter().find(|route| takes(route)) else {
             tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
             return false;
         };
         let mut remapped = publication.with_topic(&topic);
-        remapped.qos = route.qos.unwrap_or(publication.qos);
+        remapped.qos = publication.qos.min(route.max_qos);
         // A stored command stays one whatever the route says, so that nobody takes it for a fresh one.
         let is_stored_command = publication.retain && topic.ends_with("/set");
         remapped.retain = is_stored_command || route.retain.unwrap_or(publication.retain);
