@@ -84,16 +84,16 @@ modbus:
     baud: 19200
     timeout: 300ms
     retries: 1
+    offline_after: 2
+    every: 2s
     devices:
       hall:
         id: 1
-        every: 2s
         points:
           power:     { input: 0x0034, type: float32, unit: W, round: 1 }
           frequency: { input: 0x0046, type: float32, unit: Hz, round: 2 }
       spare:                         # nobody answers: it is offline, and the hall goes on
         id: 9
-        every: 5s
         points: { power: { input: 0x0034, type: float32, unit: W } }
 
 serial:

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::scene::{Event, Scene, Seen, Where, text_of};
+use super::scene::{Event, Scene, Seen, Uplink, Where, text_of};
 use super::screen::Intro;
 
 /// Writes lines.
@@ -66,19 +66,22 @@ impl<W: Write> Lines<W> {
 pub fn summary(scene: &Scene, out: &mut impl Write) -> io::Result<()> {
     let counts = &scene.counts;
     let [none, once, exactly] = counts.cloud;
-    let all = none + once + exactly;
+    let (here, all) = (counts.here, none + once + exactly);
     writeln!(
         out,
-        "{} messages here; {all} in the cloud: {none} at QoS 0, {once} at QoS 1, {exactly} at QoS 2.",
-        counts.here
+        "Messages here: {here}. In the cloud: {all}, of which {none} at QoS 0, {once} at QoS 1, {exactly} at QoS 2."
     )?;
     if counts.outages > 0 {
+        let times = if counts.outages == 1 { "once".to_owned() } else { format!("{} times", counts.outages) };
         let order = match counts.skipped {
             0 => "in order".to_owned(),
             skipped => format!("{skipped} of them overtaken or lost"),
         };
-        let times = if counts.outages == 1 { "once".to_owned() } else { format!("{} times", counts.outages) };
-        writeln!(out, "The cloud was away {times}: {} messages waited and arrived, {order}.", counts.waited)?;
+        write!(out, "The cloud was away {times}. Waited and arrived, {order}: {}.", counts.waited)?;
+        match scene.uplink {
+            Uplink::Up => writeln!(out)?,
+            _ => writeln!(out, " Still waiting at the end: {}.", scene.waiting())?,
+        }
     }
     Ok(())
 }
@@ -111,7 +114,7 @@ mod tests {
         summary(&scene, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "1 messages here; 1 in the cloud: 1 at QoS 0, 0 at QoS 1, 0 at QoS 2.\n"
+            "Messages here: 1. In the cloud: 1, of which 1 at QoS 0, 0 at QoS 1, 0 at QoS 2.\n"
         );
     }
 }

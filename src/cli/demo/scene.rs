@@ -9,6 +9,8 @@ use crate::mqtt::{Message, QoS};
 
 /// Notes that are kept for the screen.
 const MAX_NOTES: usize = 100;
+/// A note that repeats the last one within this time is left out.
+const REPEATED: Duration = Duration::from_secs(2);
 /// The longest text that is shown of a payload, in characters.
 const MAX_TEXT: usize = 60;
 
@@ -69,6 +71,8 @@ pub struct Row {
     pub topic: String,
     /// Its topic in the cloud.
     pub cloud_topic: String,
+    /// The QoS of its way there.
+    pub qos: Option<QoS>,
     unit: &'static str,
     /// Its newest value here.
     pub here: Option<Cell>,
@@ -154,8 +158,9 @@ impl Scene {
         scene.rows = ROWS
             .map(|(kind, topic, unit)| {
                 let topic = format!("{gateway}/{topic}");
-                let cloud_topic = scene.route(&topic).map(|(cloud, _)| cloud).unwrap_or_default();
-                Row { kind, topic, cloud_topic, unit, here: None, cloud: None, counts: (0, 0) }
+                let (cloud_topic, qos) = scene.route(&topic).unzip();
+                let cloud_topic = cloud_topic.unwrap_or_default();
+                Row { kind, topic, cloud_topic, qos, unit, here: None, cloud: None, counts: (0, 0) }
             })
             .into();
         scene
@@ -282,6 +287,10 @@ impl Scene {
     }
 
     fn add_note(&mut self, at: Duration, note: String) {
+        // A birth message and the status itself say the same.
+        if self.notes.back().is_some_and(|(last, text)| *text == note && at.saturating_sub(*last) < REPEATED) {
+            return;
+        }
         self.notes.push_back((at, note));
         if self.notes.len() > MAX_NOTES {
             self.notes.pop_front();

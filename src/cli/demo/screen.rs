@@ -4,11 +4,14 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::scene::{Cell, Scene, Uplink};
+use crate::mqtt::QoS;
 
 /// How long a new value stands out.
 const FRESH: Duration = Duration::from_millis(600);
 /// From this width on the table says how devices are read, and counts.
 const WIDE: usize = 100;
+/// From this height on there is room for every remark.
+const HIGH: usize = 32;
 
 /// What stays the same while the demo runs.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +38,8 @@ impl Intro {
         let Self { gateway, cloud, program, .. } = self;
         vec![
             (format!("{program} sub -p {cloud} -t '#' -v"), "all that the cloud gets"),
-            (format!("{program} pub -p {gateway} -t demo/meter/relay/set -m false"), "no power"),
-            (format!("{program} pub -p {cloud} -t cmd/demo/plug/on -m false"), "from the cloud"),
+            (format!("{program} pub -p {gateway} -t demo/meter/relay/set -m false"), "the load goes off"),
+            (format!("{program} pub -p {cloud} -t cmd/demo/plug/on -m false"), "and the plug, from the cloud"),
         ]
     }
 }
@@ -121,12 +124,12 @@ pub fn picture(
     (width, height): (usize, usize),
     colours: bool,
 ) -> Vec<String> {
-    let mut lines = head(intro, scene, now, width);
+    let mut lines = head(intro, scene, now, (width, height));
     let table = table(intro, scene, now, width);
-    let commands = commands(intro);
-    // What is left is for blank lines between the parts, and for notes.
-    let needed = lines.len() + table.len() + commands.len() + 1;
-    let mut blanks = height.saturating_sub(needed + 1).min(3);
+    let commands = commands(intro, width);
+    // Two notes at least; what is left is for blank lines between the parts, then for more notes.
+    let needed = lines.len() + table.len() + commands.len() + 2;
+    let mut blanks = height.saturating_sub(needed).min(3);
     let mut blank = |lines: &mut Vec<Line>| {
         if blanks > 0 {
             blanks -= 1;
@@ -149,21 +152,20 @@ pub fn picture(
     lines.iter().map(|line| line.render(width, colours)).collect()
 }
 
-fn head(intro: &Intro, scene: &Scene, now: Duration, width: usize) -> Vec<Line> {
+fn head(intro: &Intro, scene: &Scene, now: Duration, (width, height): (usize, usize)) -> Vec<Line> {
     let title = Line::of(Style::Bold, " Edgeway demo").add(Style::Plain, "  devices -> gateway -> cloud");
     let end = format!("{}  Ctrl-C ends it ", clock(now));
     let gap = width.saturating_sub(title.width() + end.len());
     let mut lines = vec![title.add(Style::Plain, " ".repeat(gap)).add(Style::Dim, end)];
-    let room = width.saturating_sub(10);
-    if intro.devices.len() <= room {
-        lines.push(Line::of(Style::Dim, " devices  ").add(Style::Plain, &intro.devices));
-    }
+    // The ports of the two brokers come first; the others are seen among the devices.
+    let remarks = if height < HIGH { 2 } else { intro.remarks.len() };
+    lines.extend(intro.remarks.iter().take(remarks).map(|remark| Line::of(Style::Warning, format!(" {remark}"))));
+    lines.push(Line::of(Style::Dim, " devices  ").add(Style::Plain, &intro.devices));
     lines.push(Line::of(Style::Dim, " config   ").add(Style::Plain, &intro.configuration));
-    lines.extend(intro.remarks.iter().map(|remark| Line::of(Style::Warning, format!(" {remark}"))));
     let waiting = scene.waiting();
     let cloud = Line::of(Style::Dim, " cloud    ");
     lines.push(match scene.uplink {
-        Uplink::Up => cloud.add(Style::Good, "up").add(Style::Plain, format!(": {}", intro.weather)),
+        Uplink::Up => cloud.add(Style::Good, "up").add(Style::Plain, format!("; {}", intro.weather)),
         Uplink::Away(until) => {
             let seconds = until.saturating_sub(now).as_secs_f64().ceil();
             cloud.add(Style::Warning, format!("away, back in {seconds} s: {waiting} messages wait"))
@@ -207,6 +209,9 @@ fn table(intro: &Intro, scene: &Scene, now: Duration, width: usize) -> Vec<Line>
         line = line.column(Style::Bold, &qos, 5);
         line = line.column(Style::Plain, &row.cloud_topic, topic + 3);
         let (text, style) = match (scene.uplink, scene.waiting_for(row)) {
+            (Uplink::Away(_) | Uplink::Returned, _) if row.qos == Some(QoS::AtMostOnce) => {
+                ("not kept".into(), Style::Warning)
+            }
             // One may just be on its way.
             (Uplink::Up, _) | (_, 0) => shown(row.cloud.as_ref(), now),
             (_, waiting) => (format!("{waiting} waiting"), Style::Warning),
@@ -229,14 +234,16 @@ fn shown(cell: Option<&Cell>, now: Duration) -> (String, Style) {
     }
 }
 
-fn commands(intro: &Intro) -> Vec<Line> {
+fn commands(intro: &Intro, width: usize) -> Vec<Line> {
     let commands = intro.commands();
     let widest = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    let mut lines = vec![Line::of(Style::Dim, " Try in another terminal:")];
-    lines.extend(commands.into_iter().map(|(command, what)| {
-        Line::of(Style::Plain, format!("   {command:widest$}")).add(Style::Dim, format!("  {what}"))
-    }));
-    lines
+    let labels = std::iter::once(" try ").chain(std::iter::repeat("     "));
+    let lines = commands.into_iter().zip(labels).map(|((command, what), label)| {
+        let line = Line::of(Style::Dim, label).add(Style::Plain, format!("{command:widest$}"));
+        let fits = line.width() + 2 + what.len() <= width;
+        if fits { line.add(Style::Dim, format!("  {what}")) } else { line }
+    });
+    lines.collect()
 }
 
 /// Minutes and seconds.
@@ -253,16 +260,15 @@ mod tests {
     use super::super::scene::tests::{scene, seen};
     use super::super::scene::{Event, Where};
     use super::*;
-    use crate::mqtt::QoS;
 
     fn intro() -> Intro {
         Intro {
             gateway: 1883,
             cloud: 1884,
             configuration: "/tmp/edgeway-demo-812/edgeway.yaml".into(),
-            devices: "Modbus TCP 1502, Modbus RTU /dev/pts/3, NMEA /dev/pts/4".into(),
+            devices: "Modbus TCP :1502, RTU pts/3, NMEA pts/4, HTTP :8090, webhook :8081".into(),
             remarks: vec!["port 1883 is taken by mosquitto (process 812), so the gateway listens on 41883".into()],
-            weather: "every 40 s it goes away for 5 s".into(),
+            weather: "away for 5 s every 40 s, then all that waited arrives".into(),
             program: "edgeway".into(),
         }
     }

@@ -70,7 +70,7 @@ impl Stage {
         let open = |port, whom: &str| Port::open(port, whom).with_context(|| format!("cannot open a port for {whom}"));
         let gateway_port = open(usual.gateway, "the gateway")?;
         let cloud_port = open(usual.cloud, "the cloud")?;
-        let webhooks_port = open(usual.webhooks, "the gateway's webhooks")?;
+        let webhooks_port = open(usual.webhooks, "the gateway's webhook server")?;
         let modbus_port = open(usual.modbus, "the Modbus TCP meter")?;
         let plug_port = open(usual.plug, "the HTTP plug")?;
         let ports = [&gateway_port, &cloud_port, &webhooks_port, &modbus_port, &plug_port];
@@ -133,16 +133,20 @@ impl Stage {
             cloud: places.cloud,
             configuration: file.display().to_string(),
             devices: format!(
-                "Modbus TCP :{}, Modbus RTU {}, NMEA {}, HTTP :{}, webhook :{}{HOOK}",
-                places.modbus, places.rtu, places.gps, places.plug, places.webhooks
+                "Modbus TCP :{}, RTU {}, NMEA {}, HTTP :{}, webhook :{}",
+                places.modbus,
+                places.rtu.trim_start_matches("/dev/"),
+                places.gps.trim_start_matches("/dev/"),
+                places.plug,
+                places.webhooks
             ),
             remarks,
             weather: match steady {
                 true => "it stays there".into(),
                 false => format!(
-                    "every {} s it goes away for {} s, and what waited arrives afterwards",
-                    OUTAGES_EVERY.as_secs(),
-                    OUTAGE.as_secs()
+                    "away for {} s every {} s, then all that waited arrives",
+                    OUTAGE.as_secs(),
+                    OUTAGES_EVERY.as_secs()
                 ),
             },
             program: program(),
