@@ -191,12 +191,16 @@ impl Link {
         if let End::TakenOver = end {
             // The slot belongs to the new connection. A socket it has given its last words itself.
             let _ = timeout(LAST_WORDS, self.say_last(&words)).await;
-        } else if !matches!(end, End::Transport(_)) {
-            if !words.is_empty() {
-                exchange.slot.send(exchange.epoch, &words);
-            }
-            // Replies that have not been written yet, too.
+        } else if !words.is_empty() {
+            exchange.slot.send(exchange.epoch, &words);
             let _ = timeout(LAST_WORDS, poll_fn(|cx| self.poll_last_words(cx))).await;
+        } else if let End::Peer(_) = end {
+            // Answers to what came last; whether the peer still reads them is its own affair.
+            poll_fn(|cx| {
+                let _ = self.poll_last_words(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         let exchange = &self.exchange;
         exchange.broker.disconnected(&exchange.slot, exchange.epoch, publish_will);

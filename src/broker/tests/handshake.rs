@@ -167,7 +167,7 @@ fn everything_in_one_segment_is_taken_in_its_order() {
 #[test]
 fn too_many_connections_are_closed_and_room_is_given_again() {
     let limits = Limits { connections: 2, ..Limits::default() };
-    everywhere_with(limits, async |world| {
+    everywhere_with(&limits, async |world| {
         let first = world.connect(Version::V5, "1").await;
         let _second = world.connect(Version::V5, "2").await;
         assert_eq!(world.dial().await.next().await, Got::Closed);
@@ -177,6 +177,7 @@ fn too_many_connections_are_closed_and_room_is_given_again() {
             if matches!(peer.say_connect(Connect::new(Version::V5, "3")).await, Got::ConnAck(_)) {
                 return;
             }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("a connection that has ended gives no room");
     });

@@ -39,9 +39,9 @@ fn a_client_gets_as_many_topic_aliases_as_it_takes() {
         subscriber.subscribe("#", QoS::ExactlyOnce).await;
         let mut publisher = world.connect(Version::V5, "publisher").await;
         let topics = ["topic/one", "topic/two", "topic/three"];
-        for round in 0..3 {
+        for qos in QOS {
             for topic in topics {
-                publisher.publish(&Say::new(topic, topic, QOS[round])).await;
+                publisher.publish(&Say::new(topic, topic, qos)).await;
             }
         }
         for round in 0..3 {
@@ -91,7 +91,7 @@ fn no_more_is_in_flight_than_the_client_takes() {
 #[test]
 fn a_client_keeps_to_the_receive_maximum_of_the_broker() {
     let limits = Limits { inflight: 10, ..Limits::default() };
-    everywhere_with(limits, async |world| {
+    everywhere_with(&limits, async |world| {
         let mut watcher = world.connect(Version::V5, "watcher").await;
         watcher.subscribe("#", QoS::AtMostOnce).await;
         // Ten exchanges that are open, however slowly they come.
@@ -127,7 +127,7 @@ fn a_client_keeps_to_the_receive_maximum_of_the_broker() {
 #[test]
 fn an_honest_client_is_never_held_to_exceed_the_receive_maximum() {
     let limits = Limits { inflight: 10, ..Limits::default() };
-    everywhere_with(limits, async |world| {
+    everywhere_with(&limits, async |world| {
         let mut publisher = world.connect(Version::V5, "publisher").await;
         let (mut open, mut sent, mut done) = (0, 0, 0);
         while done < 500 {
@@ -174,7 +174,8 @@ fn what_is_too_large_for_a_client_is_left_out_and_the_next_comes() {
         for text in [&large, "after"] {
             publisher.publish(&Say::new("t", text, QoS::AtLeastOnce)).await;
         }
-        assert!(matches!(subscriber.next().await, Got::Message(_)));
+        let got = subscriber.next().await;
+        assert!(matches!(got, Got::Message(_)), "{got:?}");
         connect.maximum_packet_size = Some(200);
         let mut subscriber = world.connect_as(connect).await;
         assert_eq!(subscriber.message().await.text(), "after");
