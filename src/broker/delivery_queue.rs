@@ -35,6 +35,8 @@ pub struct QueueLimits {
 pub struct DeliveryQueue {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Entries of QoS 0.
+    at_most_once: usize,
 }
 
 impl DeliveryQueue {
@@ -53,6 +55,7 @@ impl DeliveryQueue {
             }
         }
         self.bytes += size;
+        self.at_most_once += usize::from(entry.sequence.is_none());
         self.entries.push_back(entry);
     }
 
@@ -65,6 +68,7 @@ impl DeliveryQueue {
     pub fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.message.size();
+        self.at_most_once -= usize::from(entry.sequence.is_none());
         if self.entries.is_empty() {
             // A queue that has drained holds no memory.
             self.entries = VecDeque::new();
@@ -74,14 +78,20 @@ impl DeliveryQueue {
 
     /// Removes the entries for which `remove` says so.
     pub fn remove_if(&mut self, mut remove: impl FnMut(&Entry) -> bool) {
-        let bytes = &mut self.bytes;
-        self.entries.retain(|entry| {
+        let Self { entries, bytes, at_most_once } = self;
+        entries.retain(|entry| {
             let gone = remove(entry);
             if gone {
                 *bytes -= entry.message.size();
+                *at_most_once -= usize::from(entry.sequence.is_none());
             }
             !gone
         });
+    }
+
+    /// Entries of QoS 0 that wait.
+    pub fn at_most_once(&self) -> usize {
+        self.at_most_once
     }
 
     /// Entries that wait.

@@ -4,7 +4,8 @@
 //! listener -> link -> Receiver -> Router -> SessionSlot (of each receiver) -> buffer -> socket
 //! ```
 //!
-//! Lock order: sessions, routes, then one slot. Nothing awaits under any of them, and nobody holds two slots.
+//! Lock order: sessions, a session's awaiting retained, routes, then one slot. Nothing awaits under any of them, and
+//! nobody holds two slots.
 
 mod buffers;
 pub mod clock;
@@ -21,6 +22,9 @@ pub mod settings;
 mod timers;
 mod trie;
 pub mod turn;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -99,6 +103,8 @@ impl Broker {
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         });
+        let at = clock::now().plus_seconds(sessions::RETAINED_EXPIRY_SECONDS);
+        broker.timers.schedule(at, timers::Due::ExpiredRetained);
         let timed = Arc::clone(&broker);
         broker.tasks.spawn(async move {
             timed.timers.run(timed.cancelled.clone(), |due| timed.handle_due(due)).await;

@@ -9,6 +9,7 @@
 //! Every flush and settle carries the epoch of the connection that it belongs to; a stale one is ignored. So a
 //! takeover in the middle of a flush never writes into the new connection.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,7 @@ pub struct SessionSlot {
     last_heard: AtomicU64,
     inbound: Mutex<Inbound>,
     filters: Mutex<Vec<TopicFilter>>,
+    awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
     metrics: Arc<BrokerMetrics>,
 }
@@ -58,6 +60,19 @@ struct Outgoing {
     /// Seconds that it outlives its connection.
     expiry_interval: u32,
     will: Option<Box<Will>>,
+    /// The session is over: nobody finds it any more.
+    ended: bool,
+    /// Settled outside a batch, for the next one to record. No more than were in the queue.
+    unrecorded: Vec<Record>,
+}
+
+/// A subscription that has not got all retained messages yet. It goes on in the next connection.
+#[derive(Debug)]
+pub(super) struct AwaitingRetained {
+    pub(super) filter: TopicFilter,
+    pub(super) delivery: Arc<Delivery>,
+    /// The last topic that it got; the others follow in their order.
+    pub(super) after: Option<Arc<str>>,
 }
 
 /// What is published when a client goes without saying so.
@@ -155,7 +170,9 @@ pub enum Attention {
 pub struct Detached {
     /// Seconds that the session outlives the connection.
     pub expiry_interval: u32,
-    /// Seconds until the will is due, where there is one; [`SessionSlot::take_will`] has it.
+    /// The will, where it is due at once.
+    pub will: Option<Box<Will>>,
+    /// Seconds until the will is due, where it is later; [`SessionSlot::take_will`] has it then.
     pub will_delay: Option<u32>,
 }
 
@@ -177,6 +194,7 @@ impl SessionSlot {
             last_heard: AtomicU64::new(0),
             inbound: Mutex::default(),
             filters: Mutex::default(),
+            awaiting_retained: Mutex::default(),
             outgoing: Mutex::new(Outgoing {
                 session: Outbound::new(),
                 queue: DeliveryQueue::default(),
@@ -186,6 +204,8 @@ impl SessionSlot {
                 durable: false,
                 expiry_interval: 0,
                 will: None,
+                ended: false,
+                unrecorded: Vec::new(),
             }),
             metrics,
         })
@@ -211,6 +231,12 @@ impl SessionSlot {
         self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Subscriptions that have not got all retained messages yet, at most one per filter. Only the link's task and a
+    /// takeover use it; it is locked before the routes.
+    pub(super) fn awaiting_retained(&self) -> MutexGuard<'_, VecDeque<AwaitingRetained>> {
+        self.awaiting_retained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that a whole packet has come.
     pub fn heard(&self, now: Millis) {
         self.last_heard.store(now.0, Ordering::Relaxed);
@@ -227,6 +253,15 @@ impl SessionSlot {
         (outgoing.queue.len(), outgoing.session.len())
     }
 
+    /// Bytes that the buffer of its connection holds.
+    #[cfg(test)]
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match &self.lock().attached {
+            Attached::Wire(wire) => wire.buffer.capacity(),
+            _ => 0,
+        }
+    }
+
     /// The epoch of the newest connection.
     pub fn epoch(&self) -> u64 {
         self.lock().epoch
@@ -235,6 +270,17 @@ impl SessionSlot {
     /// Whether somebody is attached.
     pub fn is_connected(&self) -> bool {
         !matches!(self.lock().attached, Attached::None)
+    }
+
+    /// Whether the connection of `epoch` is attached.
+    pub(super) fn is_connected_in(&self, epoch: u64) -> bool {
+        self.lock().wire_of(epoch).is_some()
+    }
+
+    /// Whether the connection of `epoch` was the last, and has ended.
+    pub(super) fn is_away_since(&self, epoch: u64) -> bool {
+        let outgoing = self.lock();
+        outgoing.epoch == epoch && matches!(outgoing.attached, Attached::None)
     }
 
     /// Attaches a receiver in this process.
@@ -313,13 +359,16 @@ impl SessionSlot {
         if !publish_will {
             outgoing.will = None;
         }
-        let will_delay = outgoing.will.as_ref().map(|will| will.delay_interval);
+        // The will comes at the latest when the session ends [MQTT-3.1.3-9].
+        let expiry_interval = outgoing.expiry_interval;
+        let will_delay = outgoing.will.as_ref().map(|will| will.delay_interval.min(expiry_interval));
+        // One that is due goes along, so that no new connection can come in between and cancel it.
+        let will = if will_delay == Some(0) { outgoing.will.take() } else { None };
         // QoS 0 is not queued for those who are away.
         outgoing.queue.remove_if(|entry| entry.sequence.is_none());
-        let expiry_interval = outgoing.expiry_interval;
         drop(outgoing);
         drop(attached);
-        Some(Detached { expiry_interval, will_delay })
+        Some(Detached { expiry_interval, will, will_delay: will_delay.filter(|&delay| delay > 0) })
     }
 
     /// Takes the will of the connection of `epoch`, which has ended. `None` where the session has been resumed.
@@ -336,12 +385,20 @@ impl SessionSlot {
         let mut outgoing = self.lock();
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
         outgoing.epoch += 1;
+        outgoing.ended = true;
+        outgoing.queue = DeliveryQueue::default();
         let will = outgoing.will.take();
         drop(outgoing);
+        self.awaiting_retained().clear();
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
         will
+    }
+
+    /// Whether the session is over.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Whether the session outlives its connection.
@@ -393,7 +450,7 @@ impl SessionSlot {
                 return;
             }
             Attached::None => {
-                if qos != QoS::AtMostOnce {
+                if qos != QoS::AtMostOnce && !outgoing.ended {
                     outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
                 }
                 return;
@@ -401,7 +458,8 @@ impl SessionSlot {
         };
         let room = wire.buffered() < MAX_BUFFERED_BYTES;
         match qos {
-            QoS::AtMostOnce if room => {
+            // Behind what waits of its own kind: the order of a topic is kept [MQTT-4.6.0-6].
+            QoS::AtMostOnce if room && outgoing.queue.at_most_once() == 0 => {
                 let header = Header { dup: false, qos, retain, packet_id: None, delivery };
                 let sent = wire.encode_publish(
                     &header,
@@ -583,6 +641,25 @@ impl SessionSlot {
         }
     }
 
+    /// Writes what the socket of `epoch` takes; ready when nothing waits any more, or never will go.
+    pub(super) fn poll_flushed(self: &Arc<Self>, epoch: u64, cx: &mut Context<'_>) -> Poll<()> {
+        match self.lock().wire_of(epoch) {
+            Some(wire) => {
+                wire.waker = Some(cx.waker().clone());
+                wire.blocked = false;
+            }
+            None => return Poll::Ready(()),
+        }
+        self.write(Some(cx));
+        match self.lock().wire_of(epoch) {
+            Some(wire) if wire.buffered() > 0 || matches!(wire.output, Output::Writing) => {
+                wire.wants_room = true;
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Takes what the link's task of `epoch` is to write to its stream, if there is anything.
     pub fn take_output(self: &Arc<Self>, epoch: u64, turn: &mut Turn<'_>) -> Option<Vec<u8>> {
         let mut outgoing = self.lock();
@@ -630,7 +707,8 @@ impl SessionSlot {
                 return;
             };
             let buffer = std::mem::take(&mut wire.buffer);
-            let written = wire.written;
+            let written = std::mem::take(&mut wire.written);
+            let version = wire.sender.version();
             drop(guard);
 
             let bytes = &buffer[written..];
@@ -647,7 +725,7 @@ impl SessionSlot {
                 // Taken over meanwhile: nobody else has this socket, and it is closed here.
                 let complete = matches!(result, Ok(count) if count == bytes.len());
                 drop(guard);
-                if complete {
+                if complete && version == Version::V5 {
                     let _ = writer.try_write(&[0xE0, 0x01, ReasonCode::SessionTakenOver as u8]);
                 }
                 return;
@@ -658,7 +736,6 @@ impl SessionSlot {
             wire.output = Output::Socket(writer);
             match result {
                 Ok(count) if count == buffer.len() - written => {
-                    wire.written = 0;
                     buffers::give(buffer);
                     if wire.wants_room {
                         wire.wants_room = false;
@@ -735,10 +812,12 @@ impl Outgoing {
         }
         let mut batch = Batch::default();
         self.pump(slot, super::clock::now(), &mut batch);
+        self.unrecorded.append(&mut batch.records);
     }
 
     /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
     fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
+        batch.records.append(&mut self.unrecorded);
         let Attached::Wire(wire) = &mut self.attached else {
             return;
         };
@@ -800,9 +879,14 @@ impl Outgoing {
         if wrote {
             wire.touch(slot);
         }
+        if too_large.is_empty() {
+            return;
+        }
         for packet_id in too_large {
             self.abandon(slot, packet_id, batch);
         }
+        // They have left room. Each round abandons some, so this ends.
+        self.pump(slot, now, batch);
     }
 
     /// Gives up a message that this peer never takes.
@@ -874,7 +958,12 @@ impl Wire {
     }
 
     /// Takes back what a flush could not write; what came meanwhile stays behind it.
-    fn give_back(&mut self, mut buffer: Vec<u8>, written: usize) {
+    fn give_back(&mut self, mut buffer: Vec<u8>, mut written: usize) {
+        // A peer that takes some, but never all, must not make the buffer grow at its beginning.
+        if written >= MAX_BUFFERED_BYTES && written >= buffer.len() / 2 {
+            buffer.drain(..written);
+            written = 0;
+        }
         if !self.buffer.is_empty() {
             buffer.extend_from_slice(&self.buffer);
             buffers::give(std::mem::take(&mut self.buffer));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::session_slot::{Attachment, SessionSlot, Will};
 use super::timers::Due;
@@ -13,10 +13,22 @@ use crate::mqtt::{Millis, Publication, ReasonCode, Version};
 use crate::net::SocketWriter;
 use crate::store::{Batch, Record};
 
+/// Seconds between two looks for retained messages that have expired.
+pub(super) const RETAINED_EXPIRY_SECONDS: u32 = 60;
+
 /// Sessions by client identifier.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_client_id: Mutex<HashMap<Arc<str>, Arc<SessionSlot>>>,
+}
+
+/// Sessions by client identifier, locked.
+type Locked<'a> = MutexGuard<'a, HashMap<Arc<str>, Arc<SessionSlot>>>;
+
+impl Sessions {
+    fn lock(&self) -> Locked<'_> {
+        self.by_client_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A connection that has been let in.
@@ -41,26 +53,26 @@ impl Broker {
         if connect.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, writer));
         }
+        if connect.will.is_some_and(|will| will.topic.starts_with("$SYS/")) {
+            return Err((ReasonCode::NotAuthorized, writer));
+        }
         let now = clock::now();
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
         let client_id: &str = assigned.as_deref().unwrap_or(connect.client_id);
 
-        let (slot, session_present, ended) = {
-            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = sessions.get(client_id).map(Arc::clone);
-            match known {
-                Some(slot) if !connect.clean_start => (slot, true, None),
-                old => {
-                    let slot = self.new_slot(client_id.into());
-                    sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
-                    (slot, false, old)
-                }
+        // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
+        let mut sessions = self.sessions.lock();
+        let (slot, session_present, ended_will) = match sessions.get(client_id).map(Arc::clone) {
+            Some(slot) if !connect.clean_start => (slot, true, None),
+            old => {
+                let slot = self.new_slot(client_id.into());
+                // The key is the old session's name where there is one.
+                sessions.remove(client_id);
+                sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
+                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
+                (slot, false, old.and_then(|old| self.close_session(&old, batch)))
             }
         };
-        if let Some(old) = ended {
-            // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
-            self.end_session(&old, Some(ReasonCode::SessionTakenOver), batch);
-        }
         let limits = &self.limits;
         let mut connack = ConnAck::new(ReasonCode::Success, session_present);
         connack.receive_maximum = limits.inflight;
@@ -89,6 +101,15 @@ impl Broker {
             });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
+        drop(sessions);
+        if self.cancellation().is_cancelled() {
+            // The broker is stopping, and may have told its connections already.
+            slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
+        }
+        if let Some(will) = ended_will {
+            // One that still waited for its delay comes now: its session is over [MQTT-3.1.3-9].
+            self.publish_will(&will, now);
+        }
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
@@ -106,24 +127,29 @@ impl Broker {
 
     /// Ends the connection of `epoch`; the session ends with it, or waits for as long as it said.
     pub(super) fn disconnected(&self, slot: &Arc<SessionSlot>, epoch: u64, publish_will: bool) {
+        let mut sessions = self.sessions.lock();
         let Some(detached) = slot.detach(epoch, publish_will) else {
+            drop(sessions);
+            if slot.has_ended() {
+                // What this connection subscribed to while its session was being ended.
+                self.router.unsubscribe_all(slot);
+            }
             return;
         };
-        let now = clock::now();
         let session_ends = detached.expiry_interval == 0;
+        if session_ends {
+            forget(&mut sessions, slot);
+        }
+        drop(sessions);
+        let now = clock::now();
+        if let Some(will) = detached.will {
+            self.publish_will(&will, now);
+        }
         if let Some(delay) = detached.will_delay {
-            // The will comes at the latest when the session ends [MQTT-3.1.3-9].
-            let delay = delay.min(detached.expiry_interval);
-            if delay == 0 {
-                self.publish_will_of(slot, epoch, now);
-            } else {
-                self.timers.schedule(now.plus_seconds(delay), Due::Will { slot: Arc::clone(slot), epoch });
-            }
+            self.timers.schedule(now.plus_seconds(delay), Due::Will { slot: Arc::clone(slot), epoch });
         }
         if session_ends {
-            let mut batch = Batch::default();
-            self.end_session(slot, None, &mut batch);
-            self.router.finish(&mut batch);
+            self.end_session(slot);
         } else if detached.expiry_interval < u32::MAX {
             let at = now.plus_seconds(detached.expiry_interval);
             self.timers.schedule(at, Due::Expiry { slot: Arc::downgrade(slot), epoch });
@@ -132,42 +158,48 @@ impl Broker {
 
     pub(super) fn handle_due(&self, due: Due) {
         match due {
-            Due::Will { slot, epoch } => self.publish_will_of(&slot, epoch, clock::now()),
+            Due::Will { slot, epoch } => {
+                if let Some(will) = slot.take_will(epoch) {
+                    self.publish_will(&will, clock::now());
+                }
+            }
             Due::Expiry { slot, epoch } => {
                 let Some(slot) = slot.upgrade() else {
                     return;
                 };
-                if slot.epoch() == epoch && !slot.is_connected() {
-                    let mut batch = Batch::default();
-                    self.end_session(&slot, None, &mut batch);
-                    self.router.finish(&mut batch);
+                let mut sessions = self.sessions.lock();
+                if slot.is_away_since(epoch) {
+                    forget(&mut sessions, &slot);
+                    drop(sessions);
+                    self.end_session(&slot);
                 }
+            }
+            Due::ExpiredRetained => {
+                let now = clock::now();
+                self.router.remove_expired(now);
+                self.timers.schedule(now.plus_seconds(RETAINED_EXPIRY_SECONDS), Due::ExpiredRetained);
             }
             // The timers deal with it themselves.
             Due::KeepAlive { .. } => {}
         }
     }
 
-    /// Ends a session with all that it has. A connection that it still has is closed with `reason`.
-    fn end_session(&self, slot: &Arc<SessionSlot>, reason: Option<ReasonCode>, batch: &mut Batch) {
-        {
-            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
-            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
-                sessions.remove(slot.client_id());
-            }
-        }
-        self.router.unsubscribe_all(slot);
-        batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
-        // A will that still waits for its delay comes now, with that of a connection that is closed here.
-        if let Some(will) = slot.end(reason.unwrap_or(ReasonCode::SessionTakenOver)) {
+    /// Ends a session that nobody finds any more. A will that still waits for its delay comes now.
+    fn end_session(&self, slot: &Arc<SessionSlot>) {
+        let mut batch = Batch::default();
+        let will = self.close_session(slot, &mut batch);
+        self.router.finish(&mut batch);
+        if let Some(will) = will {
             self.publish_will(&will, clock::now());
         }
     }
 
-    fn publish_will_of(&self, slot: &Arc<SessionSlot>, epoch: u64, now: Millis) {
-        if let Some(will) = slot.take_will(epoch) {
-            self.publish_will(&will, now);
-        }
+    /// Ends a session with all that it has; a connection that it still has is taken over. Returns the will that has
+    /// not been published.
+    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Option<Box<Will>> {
+        self.router.unsubscribe_all(slot);
+        batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
+        slot.end(ReasonCode::SessionTakenOver)
     }
 
     fn publish_will(&self, will: &Will, now: Millis) {
@@ -184,19 +216,26 @@ impl Broker {
 
     /// Closes every client's connection with `reason`.
     pub(super) fn close_all(&self, reason: ReasonCode) {
-        for slot in self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for slot in self.sessions.lock().values() {
             slot.close(None, reason);
         }
     }
 
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
-        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.sessions.lock().len()
     }
 
     /// The session of a client identifier.
     pub fn session(&self, client_id: &str) -> Option<Arc<SessionSlot>> {
-        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).get(client_id).map(Arc::clone)
+        self.sessions.lock().get(client_id).map(Arc::clone)
+    }
+}
+
+/// Sees to it that nobody finds `slot` any more.
+fn forget(sessions: &mut Locked<'_>, slot: &Arc<SessionSlot>) {
+    if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+        sessions.remove(slot.client_id());
     }
 }
 

@@ -23,13 +23,38 @@ pub(super) enum Due {
     Will { slot: Arc<SessionSlot>, epoch: u64 },
     /// The session has been without connection since `epoch` ended for as long as it may.
     Expiry { slot: Weak<SessionSlot>, epoch: u64 },
+    /// Retained messages that have expired take room until somebody looks.
+    ExpiredRetained,
 }
 
-/// Times to come. Its size is bounded by that of the sessions: at most a few per connection.
+impl Due {
+    /// Whether it still means something. A keep alive of 18 hours outlives most connections.
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::KeepAlive { slot, epoch, .. } => slot.upgrade().is_some_and(|slot| slot.is_connected_in(*epoch)),
+            Self::Will { slot, epoch } => slot.is_away_since(*epoch),
+            Self::Expiry { slot, epoch } => slot.upgrade().is_some_and(|slot| slot.is_away_since(*epoch)),
+            Self::ExpiredRetained => true,
+        }
+    }
+}
+
+/// Fewer timers than this are not worth looking through.
+const FEW: usize = 1000;
+
+/// Times to come. Its size is bounded by that of the sessions, each of which has a few: before it would grow beyond
+/// twice what was alive, what has lost its meaning goes.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<Timer>>>,
+    heap: Mutex<Heap>,
     sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Heap {
+    timers: BinaryHeap<Reverse<Timer>>,
+    /// Those that were alive when it was looked through.
+    alive: usize,
 }
 
 #[derive(Debug)]
@@ -61,19 +86,31 @@ impl Ord for Timer {
 impl Timers {
     /// Puts `due` at `at`.
     pub(super) fn schedule(&self, at: Millis, due: Due) {
-        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        let Heap { timers: heap, alive } = &mut *guard;
+        if heap.len() >= FEW && heap.len() >= 2 * *alive {
+            heap.retain(|Reverse(timer)| timer.due.is_alive());
+            *alive = heap.len();
+        }
         let first = heap.peek().is_none_or(|Reverse(next)| at < next.at);
         heap.push(Reverse(Timer { at, due }));
-        drop(heap);
+        drop(guard);
         if first {
             self.sooner.notify_one();
         }
     }
 
+    /// Times to come.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner).timers.len()
+    }
+
     /// Hands what comes due to `handle`, until `cancelled`.
     pub(super) async fn run(&self, cancelled: CancellationToken, mut handle: impl FnMut(Due)) {
         loop {
-            let next = self.heap.lock().unwrap_or_else(PoisonError::into_inner).peek().map(|Reverse(timer)| timer.at);
+            let next =
+                self.heap.lock().unwrap_or_else(PoisonError::into_inner).timers.peek().map(|Reverse(timer)| timer.at);
             let wait = async {
                 match next {
                     // The end of the millisecond, so that nothing is ever early.
@@ -99,7 +136,7 @@ impl Timers {
     }
 
     fn pop(&self, now: Millis) -> Option<Due> {
-        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        let heap = &mut self.heap.lock().unwrap_or_else(PoisonError::into_inner).timers;
         if heap.peek().is_some_and(|Reverse(timer)| timer.at <= now) {
             return heap.pop().map(|Reverse(timer)| timer.due);
         }
@@ -110,7 +147,7 @@ impl Timers {
         let Some(strong) = slot.upgrade() else {
             return;
         };
-        if strong.epoch() != epoch || !strong.is_connected() {
+        if !strong.is_connected_in(epoch) {
             return;
         }
         let at = Millis(strong.last_heard().0 + interval_ms);

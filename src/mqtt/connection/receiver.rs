@@ -59,6 +59,13 @@ impl Receiver {
     /// What the peer violates, with the reason code for DISCONNECT (CONNACK before the handshake is over).
     /// The connection cannot go on.
     pub fn receive<'a>(&'a mut self, input: &'a [u8]) -> Result<Received<'a>, CodecError> {
+        if self.stage == Stage::Handshake
+            && self.side == Side::Server
+            && input.first().is_some_and(|first| first >> 4 != kind::CONNECT)
+        {
+            // Whatever else it says: what is no MQTT may never become a whole packet.
+            return Err(CodecError::protocol("the first packet is not CONNECT [MQTT-3.1.0-1]"));
+        }
         let (frame, length) = match split_frame(input, self.max_packet_bytes)? {
             Framing::Complete(frame, length) => (frame, length),
             Framing::Incomplete { needed } => return Ok(Received::Incomplete { needed }),
