@@ -28,7 +28,7 @@ impl Demo {
     fn start(arguments: &[&str]) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let peer = Peer::start("edgeway demo", command(folder.path()).args(arguments));
         Self { peer, folder, _turn: turn }
     }
@@ -40,8 +40,8 @@ impl Demo {
     /// The port in the line of the intro that begins with `what`.
     fn port(&self, what: &str) -> u16 {
         let line = self.waits_for(&format!("{what} mqtt://127.0.0.1:"));
-        let digits = line.rsplit("127.0.0.1:").next().unwrap();
-        digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+        let digits = line.rsplit("127.0.0.1:").next().unwrap_or_default();
+        digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a port follows the address")
     }
 
     /// Ends it and gives its lines, after seeing that it ended well and left nothing.
@@ -64,8 +64,8 @@ fn command(folder: &Path) -> Command {
 }
 
 fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let entries = std::fs::read_dir(folder).expect("the temporary folder can be read");
+    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]

@@ -102,7 +102,7 @@ serial:
     parse: nmea
     every: 1s
     payload: object                  # one JSON object on demo/gps
-    points: { lat: {}, lon: {}, speed: { round: 1 }, satellites: {} }
+    points: { lat: { round: 6 }, lon: { round: 6 }, speed: { round: 1 }, satellites: {} }
 
 http:
   plug:                              # polled, and switched by demo/plug/on/set
