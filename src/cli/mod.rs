@@ -2,6 +2,7 @@
 
 pub mod check;
 mod connection;
+mod demo;
 mod format;
 mod payload;
 mod publish;
@@ -32,6 +33,8 @@ enum Command {
     Run(run::Run),
     /// Check a configuration: say every mistake, or what would run.
     Check(check::Check),
+    /// Show the main job with simulated devices and a second broker as the cloud.
+    Demo(demo::Demo),
     /// Publish messages, like mosquitto_pub.
     Pub(Box<publish::Publish>),
     /// Subscribe and print what comes, like mosquitto_sub.
@@ -44,6 +47,7 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Demo(command) => command.run(),
             Command::Pub(command) => {
                 start_log(command.connection.debug, command.connection.quiet);
                 on_one_thread("pub", command.run())

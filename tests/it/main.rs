@@ -4,5 +4,6 @@ mod support;
 
 mod bridge;
 mod client;
+mod demo;
 mod modbus;
 mod peers;
