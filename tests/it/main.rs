@@ -1,4 +1,5 @@
 //! Integration tests: the binary among real peers, each in a process of its own.
+#![allow(clippy::unwrap_used, reason = "all of this binary is tests, the functions that they share too")]
 
 mod support;
 
