@@ -57,6 +57,9 @@ pub fn serve(broker: &Arc<Broker>, listener: TcpListener) {
 impl Broker {
     /// Takes a connection that has been accepted; it is closed at once where there are too many.
     pub fn accept(self: &Arc<Self>, transport: Transport, from: &dyn std::fmt::Display) {
+        if self.cancellation().is_cancelled() {
+            return;
+        }
         if self.connected.load(Ordering::Relaxed) >= self.limits().connections {
             tracing::warn!(%from, limit = self.limits().connections, "too many connections");
             return;

@@ -41,9 +41,7 @@ impl LocalClient {
         router.subscribe(&self.slot, filter, Arc::clone(&delivery));
         let mut batch = Batch::default();
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
-        for message in router.retained(filter.as_str(), turn.now) {
-            router.deliver_retained(&self.slot, message.topic(), &delivery, &mut turn);
-        }
+        router.deliver_retained(&self.slot, filter.as_str(), &mut None, &delivery, &mut turn, || true);
         router.finish(&mut batch);
     }
 

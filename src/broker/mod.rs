@@ -4,7 +4,8 @@
 //! listener -> link -> Receiver -> Router -> SessionSlot (of each receiver) -> buffer -> socket
 //! ```
 //!
-//! Lock order: sessions, routes, then one slot. Nothing awaits under any of them, and nobody holds two slots.
+//! Lock order: sessions, a session's awaiting retained, routes, then one slot. Nothing awaits under any of them, and
+//! nobody holds two slots.
 
 mod buffers;
 pub mod clock;
@@ -23,6 +24,9 @@ mod timers;
 pub mod trie;
 pub mod turn;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -38,6 +42,9 @@ use crate::metrics::BrokerMetrics;
 use crate::store::{Journal, QueueId};
 use sessions::Sessions;
 use timers::Timers;
+
+/// Between two looks for retained messages that have expired: until then they only take room.
+const RETAINED_EXPIRY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What the broker allows its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +110,17 @@ impl Broker {
         let timed = Arc::clone(&broker);
         broker.tasks.spawn(async move {
             timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
+        });
+        let forgetting = Arc::clone(&broker);
+        broker.tasks.spawn(async move {
+            let mut interval = tokio::time::interval(RETAINED_EXPIRY);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = forgetting.cancelled.cancelled() => return,
+                    _ = interval.tick() => forgetting.router.remove_expired(clock::now()),
+                }
+            }
         });
         broker
     }

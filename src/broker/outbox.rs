@@ -54,6 +54,12 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// Bytes that it has room for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.pieces_bytes + self.tail.capacity()
+    }
+
     /// The buffer that packets are appended to.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {

@@ -1,7 +1,7 @@
 //! Retained messages: the newest of each topic (section 3.3.1.3).
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mqtt::{Message, Millis, Publication, topic};
@@ -43,32 +43,43 @@ impl Retained {
         }
     }
 
-    /// Calls `visit` with each message whose topic `filter` matches and that has not expired at `now`.
-    pub fn matching(&self, filter: &str, now: Millis, mut visit: impl FnMut(Message)) {
-        let mut visit = |value: &Mutex<Message>| {
+    /// Calls `visit` with each message whose topic `filter` matches and that has not expired at `now`, in the order of
+    /// the topics, beginning behind the topic `after`, until it breaks. `true` where all have been visited.
+    pub fn matching(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+        now: Millis,
+        mut visit: impl FnMut(&Arc<str>, Message) -> ControlFlow<()>,
+    ) -> bool {
+        let mut visit = |topic: &Arc<str>| {
+            let Some(value) = self.values.get(topic) else {
+                return ControlFlow::Continue(());
+            };
             let message = value.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if !message.is_expired(now) {
-                visit(message);
-            }
+            if message.is_expired(now) { ControlFlow::Continue(()) } else { visit(topic, message) }
         };
         let Some(wildcard) = filter.find(['+', '#']) else {
-            if let Some(value) = self.values.get(filter) {
-                visit(value);
-            }
-            return;
+            let topic = self.topics.get(filter).filter(|_| after.is_none());
+            return topic.is_none_or(|topic| visit(topic).is_continue());
         };
         // `a/#` also matches `a`, so the common beginning is without the slash.
         let beginning = filter[..wildcard].trim_end_matches('/');
-        for topic in self.topics.range::<str, _>((Bound::Included(beginning), Bound::Unbounded)) {
+        let first = after.map_or(Bound::Included(beginning), Bound::Excluded);
+        for topic in self.topics.range::<str, _>((first, Bound::Unbounded)) {
             if !topic.starts_with(beginning) {
                 break;
             }
-            if topic::matches(filter, topic)
-                && let Some(value) = self.values.get(topic)
-            {
-                visit(value);
+            if topic::matches(filter, topic) && visit(topic).is_break() {
+                return false;
             }
         }
+        true
+    }
+
+    /// Whether something has expired at `now`.
+    pub fn has_expired(&self, now: Millis) -> bool {
+        self.values.values().any(|value| value.lock().unwrap_or_else(PoisonError::into_inner).is_expired(now))
     }
 
     /// Removes what has expired at `now`.
@@ -105,8 +116,17 @@ mod tests {
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
         let mut found = Vec::new();
-        retained.matching(filter, Millis(0), |message| found.push(message.topic().to_owned()));
-        found.sort();
+        // One at a time, as to a client that takes no more.
+        loop {
+            let after = found.last().cloned();
+            let all = retained.matching(filter, after.as_deref(), Millis(0), |topic, _| {
+                found.push(topic.to_string());
+                ControlFlow::Break(())
+            });
+            if all {
+                break;
+            }
+        }
         found
     }
 
@@ -117,6 +137,7 @@ mod tests {
             store(&mut retained, topic, "1");
         }
         assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/c/d"]);
+        assert_eq!(topics(&retained, "a"), ["a"]);
         assert_eq!(topics(&retained, "+/b"), ["a/b", "b/b"]);
         assert_eq!(topics(&retained, "#"), ["a", "a/b", "a/c/d", "ab", "b/b"]);
         assert_eq!(topics(&retained, "$SYS/#"), ["$SYS/x"]);

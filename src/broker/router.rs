@@ -1,6 +1,7 @@
 //! The router: which sessions a message goes to, and which message each topic retains.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::delivery::Delivery;
@@ -159,33 +160,43 @@ impl Router {
         }
     }
 
-    /// The retained messages that `filter` matches.
+    /// The retained messages that `filter` matches, in the order of their topics.
     pub fn retained(&self, filter: &str, now: Millis) -> Vec<Message> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
-        routes.retained.matching(filter, now, |message| found.push(message));
+        routes.retained.matching(filter, None, now, |_, message| {
+            found.push(message);
+            ControlFlow::Continue(())
+        });
         found
     }
 
-    /// Delivers the newest retained message of `topic`, if there is one, as `delivery` says.
+    /// Delivers retained messages that `filter` matches as `delivery` says, each in its newest state: those behind the
+    /// topic `after`, which follows, as long as `has_room` says so. `true` where none is left.
     pub fn deliver_retained(
         &self,
         slot: &Arc<SessionSlot>,
-        topic: &str,
+        filter: &str,
+        after: &mut Option<Arc<str>>,
         delivery: &Arc<Delivery>,
         turn: &mut Turn<'_>,
-    ) {
+        has_room: impl Fn() -> bool,
+    ) -> bool {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let mut newest = None;
-        routes.retained.matching(topic, turn.now, |message| newest = Some(message));
-        if let Some(message) = newest {
+        let begin = after.clone();
+        routes.retained.matching(filter, begin.as_deref(), turn.now, |topic, message| {
+            if !has_room() {
+                return ControlFlow::Break(());
+            }
+            *after = Some(Arc::clone(topic));
             let first_delivery = turn.batch.deliveries.len() as u32;
             slot.deliver(&Publication::from_message(&message), delivery, true, turn);
             let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
             if !deliveries.is_empty() {
                 turn.batch.records.push(Record::Publish { message, origin: None, deliveries });
             }
-        }
+            ControlFlow::Continue(())
+        })
     }
 
     /// Retained messages.
@@ -195,6 +206,10 @@ impl Router {
 
     /// Forgets retained messages that have expired.
     pub fn remove_expired(&self, now: Millis) {
+        // Publishing goes on while nothing is found, which is the rule.
+        if !self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.has_expired(now) {
+            return;
+        }
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.remove_expired(now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::session_slot::{Attachment, SessionSlot, Will};
 use super::{Broker, clock};
@@ -16,6 +16,15 @@ use crate::store::{Batch, Record};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_client_id: Mutex<HashMap<Arc<str>, Arc<SessionSlot>>>,
+}
+
+/// Sessions by client identifier, locked.
+type Locked<'a> = MutexGuard<'a, HashMap<Arc<str>, Arc<SessionSlot>>>;
+
+impl Sessions {
+    fn lock(&self) -> Locked<'_> {
+        self.by_client_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A connection that has been let in.
@@ -40,26 +49,26 @@ impl Broker {
         if connect.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, writer));
         }
+        if connect.will.is_some_and(|will| will.topic.starts_with("$SYS/")) {
+            return Err((ReasonCode::NotAuthorized, writer));
+        }
         let now = clock::now();
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
         let client_id: &str = assigned.as_deref().unwrap_or(connect.client_id);
 
-        let (slot, session_present, ended) = {
-            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = sessions.get(client_id).map(Arc::clone);
-            match known {
-                Some(slot) if !connect.clean_start => (slot, true, None),
-                old => {
-                    let slot = self.new_slot(client_id.into());
-                    sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
-                    (slot, false, old)
-                }
+        // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
+        let mut sessions = self.sessions.lock();
+        let (slot, session_present, ended_will) = match sessions.get(client_id).map(Arc::clone) {
+            Some(slot) if !connect.clean_start => (slot, true, None),
+            old => {
+                let slot = self.new_slot(client_id.into());
+                // The key is the old session's name where there is one.
+                sessions.remove(client_id);
+                sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
+                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
+                (slot, false, old.and_then(|old| self.close_session(&old, batch)))
             }
         };
-        if let Some(old) = ended {
-            // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
-            self.end_session(&old, Some(ReasonCode::SessionTakenOver), batch);
-        }
         let limits = &self.limits;
         let mut connack = ConnAck::new(ReasonCode::Success, session_present);
         connack.receive_maximum = limits.inflight;
@@ -88,6 +97,15 @@ impl Broker {
             });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
+        drop(sessions);
+        if self.cancellation().is_cancelled() {
+            // The broker is stopping, and may have told its connections already.
+            slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
+        }
+        if let Some(will) = ended_will {
+            // One that still waited for its delay comes now: its session is over [MQTT-3.1.3-9].
+            self.publish_will(&will, now);
+        }
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
@@ -101,39 +119,51 @@ impl Broker {
     /// Ends the connection of `epoch`; the session ends with it, or waits for as long as it said.
     pub(super) fn disconnected(&self, slot: &Arc<SessionSlot>, epoch: u64, publish_will: bool) {
         let now = clock::now();
+        let sessions = self.sessions.lock();
         if slot.detach(epoch, publish_will, now) {
-            self.handle_due(slot, now);
+            self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
+            return;
+        }
+        drop(sessions);
+        if slot.has_ended() {
+            // What this connection subscribed to while its session was being ended.
+            self.router.unsubscribe_all(slot);
         }
     }
 
     /// Does what is due for a session without connection.
     pub(super) fn handle_due(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        self.handle_due_locked(self.sessions.lock(), slot, now);
+    }
+
+    /// The sessions are locked until one that ends is not found any more, so that no new connection comes in between.
+    fn handle_due_locked(&self, mut sessions: Locked<'_>, slot: &Arc<SessionSlot>, now: Millis) {
         let due = slot.take_due(now);
+        if due.ends && sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+            sessions.remove(slot.client_id());
+        }
+        drop(sessions);
         if let Some(will) = due.will {
             self.publish_will(&will, now);
         }
         if due.ends {
             let mut batch = Batch::default();
-            self.end_session(slot, None, &mut batch);
+            let will = self.close_session(slot, &mut batch);
             self.router.finish(&mut batch);
+            // One that still waited for its delay comes now.
+            if let Some(will) = will {
+                self.publish_will(&will, now);
+            }
         }
     }
 
-    /// Ends a session with all that it has. A connection that it still has is closed with `reason`.
-    fn end_session(&self, slot: &Arc<SessionSlot>, reason: Option<ReasonCode>, batch: &mut Batch) {
-        {
-            let mut sessions = self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner);
-            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
-                sessions.remove(slot.client_id());
-            }
-        }
+    /// Ends a session with all that it has; a connection that it still has is taken over. Returns the will that has
+    /// not been published.
+    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Option<Box<Will>> {
         self.router.unsubscribe_all(slot);
         batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
-        // A will that still waits for its delay comes now, with that of a connection that is closed here.
-        if let Some(will) = slot.end(reason.unwrap_or(ReasonCode::SessionTakenOver)) {
-            self.publish_will(&will, clock::now());
-        }
+        slot.end(ReasonCode::SessionTakenOver)
     }
 
     fn publish_will(&self, will: &Will, now: Millis) {
@@ -150,19 +180,19 @@ impl Broker {
 
     /// Closes every client's connection with `reason`.
     pub(super) fn close_all(&self, reason: ReasonCode) {
-        for slot in self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for slot in self.sessions.lock().values() {
             slot.close(None, reason);
         }
     }
 
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
-        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.sessions.lock().len()
     }
 
     /// The session of a client identifier.
     pub fn session(&self, client_id: &str) -> Option<Arc<SessionSlot>> {
-        self.sessions.by_client_id.lock().unwrap_or_else(PoisonError::into_inner).get(client_id).map(Arc::clone)
+        self.sessions.lock().get(client_id).map(Arc::clone)
     }
 }
 

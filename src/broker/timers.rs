@@ -62,6 +62,12 @@ impl Timers {
         }
     }
 
+    /// Times to come.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Hands sessions to `handle` when their time has come, until `cancelled`.
     pub(super) async fn run(&self, cancelled: CancellationToken, mut handle: impl FnMut(&Arc<SessionSlot>, Millis)) {
         loop {

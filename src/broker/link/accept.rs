@@ -10,8 +10,8 @@ use super::{End, Io, Link, read_packet, split};
 use crate::broker::Broker;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::Receiver;
-use crate::mqtt::packet::ConnAck;
-use crate::mqtt::{Packet, ReasonCode, Side, Version};
+use crate::mqtt::packet::{ConnAck, Connect, kind};
+use crate::mqtt::{Packet, ReasonCode, Side, Version, wire};
 use crate::net::{SocketWriter, Transport};
 use crate::store::Batch;
 
@@ -35,13 +35,18 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     let mut receiver = Receiver::new(Side::Server, Version::V5, limits.packet_bytes, limits.topic_aliases);
     let mut input = Vec::new();
     let handshake = read_packet(&mut io, &mut receiver, &mut input);
-    let length = match tokio::time::timeout(limits.connect_timeout, handshake).await {
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(limits.connect_timeout, handshake) => handshake,
+        () = broker.cancellation().cancelled() => return Err(End::Closed(ReasonCode::ServerShuttingDown)),
+    };
+    let length = match handshake {
         Ok(Ok(length)) => length,
         Ok(Err(End::Protocol(error))) => {
-            // A client of another protocol is not answered; one that tried to connect is told why [MQTT-3.1.4-2].
-            if input.first().is_some_and(|first| first >> 4 == 1) {
-                let version =
-                    if error.reason == ReasonCode::UnsupportedProtocolVersion { Version::V3 } else { Version::V5 };
+            // A client of another protocol is not answered; one that tried to connect is told why, in 3.1.1
+            // where there is a return code for it [MQTT-3.1.4-2].
+            if let Some(version) = version_to_refuse(&input)
+                && (version == Version::V5 || error.reason.connect_return_code() < 3)
+            {
                 refuse(&mut io, writer.as_mut(), version, error.reason).await;
             }
             return Err(End::Protocol(error));
@@ -72,6 +77,19 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     let mut link = Link::new(io, receiver, exchange, partial);
     link.watch_keep_alive(keep_alive);
     Ok(link)
+}
+
+/// The version that a CONNECT is refused in which cannot be taken: its own, or 3.1.1 where it is none of ours.
+/// `None` where this is no CONNECT.
+fn version_to_refuse(input: &[u8]) -> Option<Version> {
+    let (first, rest) = input.split_first()?;
+    if first >> 4 != kind::CONNECT {
+        return None;
+    }
+    match wire::split_variable(rest) {
+        wire::Variable::Value(_, used) => Some(Connect::version_of(&rest[used..]).unwrap_or(Version::V3)),
+        wire::Variable::Incomplete | wire::Variable::Malformed => None,
+    }
 }
 
 /// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.

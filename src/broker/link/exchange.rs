@@ -8,7 +8,8 @@ use crate::broker::Broker;
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::router::Origin;
-use crate::broker::session_slot::{Acknowledgement, SessionSlot, Turn};
+use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
+use crate::broker::turn;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
@@ -47,11 +48,11 @@ pub(super) struct Exchange {
     pub(super) resumed_at: Option<Millis>,
     /// Replies that wait for the commit of what they promise, in order. It holds at most what the receive maximum
     /// lets the peer have in flight; beyond that reading stops.
-    waiting: VecDeque<(Ticket, Vec<u8>, u16)>,
-    /// QoS 1 and 2 messages whose acknowledgement is in `waiting` or in this batch.
-    unacknowledged: u16,
-    /// Retained messages that a new subscription still gets.
-    retained: VecDeque<(Arc<Delivery>, std::vec::IntoIter<Arc<str>>)>,
+    waiting: VecDeque<(Ticket, Vec<u8>, u32)>,
+    /// QoS 1 and 2 messages that came on this connection and whose PUBACK, PUBCOMP or refusing PUBREC has not left.
+    open: u32,
+    /// Whether subscriptions may still await retained messages.
+    awaits_retained: bool,
     /// Set when the peer said DISCONNECT.
     pub(super) disconnect: Option<ReasonCode>,
 }
@@ -65,7 +66,8 @@ pub(super) struct Reading {
     replies: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,
     published: u64,
-    acknowledged: u16,
+    /// Of the messages that are open, those whose exchange ends with `replies`.
+    over: u32,
     /// Whether a whole packet has come.
     pub(super) packets: bool,
 }
@@ -79,7 +81,7 @@ impl Default for Box<Reading> {
             replies: Vec::new(),
             acknowledgements: Vec::new(),
             published: 0,
-            acknowledged: 0,
+            over: 0,
             packets: false,
         })
     }
@@ -96,8 +98,8 @@ impl Exchange {
             receive: Arc::new([]),
             resumed_at: None,
             waiting: VecDeque::new(),
-            unacknowledged: 0,
-            retained: VecDeque::new(),
+            open: 0,
+            awaits_retained: true,
             disconnect: None,
         }
     }
@@ -138,9 +140,10 @@ impl Exchange {
             self.route(&publication, None, reading);
             return Ok(());
         };
-        self.count_unacknowledged(reading)?;
         let reason = |routed: bool| if routed { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         if publish.qos == QoS::AtLeastOnce {
+            self.open_exchange()?;
+            reading.over += 1;
             let reason = match self.refusal(publish.topic) {
                 Some(refusal) => refusal,
                 None => reason(self.route(&publication, None, reading)),
@@ -152,9 +155,12 @@ impl Exchange {
         let reason = match self.refusal(publish.topic) {
             // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
             Some(refusal) if self.version == Version::V5 => refusal,
+            _ if self.slot.inbound().contains(packet_id) => ReasonCode::Success,
             _ => {
-                let new = self.slot.inbound().handle_publish(packet_id);
-                if new { reason(self.route(&publication, Some(packet_id), reading)) } else { ReasonCode::Success }
+                // Before it is noted: what is not delivered must not count as received.
+                self.open_exchange()?;
+                self.slot.inbound().handle_publish(packet_id);
+                reason(self.route(&publication, Some(packet_id), reading))
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
@@ -204,18 +210,14 @@ impl Exchange {
     }
 
     /// Holds the peer to the receive maximum that we announced [MQTT-3.3.4-7]. 3.1.1 has none.
-    fn count_unacknowledged(&mut self, reading: &mut Reading) -> Result<(), CodecError> {
-        reading.acknowledged += 1;
-        self.unacknowledged = self.unacknowledged.saturating_add(1);
-        let limit = self.broker.limits().inflight;
-        if self.version == Version::V5 && self.side == Side::Server && self.unacknowledged > limit {
-            let open = self.slot.inbound().len() + usize::from(self.unacknowledged);
-            if open > usize::from(limit) {
-                return Err(CodecError::new(
-                    ReasonCode::ReceiveMaximumExceeded,
-                    "more messages in flight than the receive maximum [MQTT-3.3.4-7]",
-                ));
-            }
+    fn open_exchange(&mut self) -> Result<(), CodecError> {
+        self.open = self.open.saturating_add(1);
+        let limit = u32::from(self.broker.limits().inflight);
+        if self.open > limit && self.version == Version::V5 && self.side == Side::Server {
+            return Err(CodecError::new(
+                ReasonCode::ReceiveMaximumExceeded,
+                "more messages in flight than the receive maximum [MQTT-3.3.4-7]",
+            ));
         }
         Ok(())
     }
@@ -225,6 +227,7 @@ impl Exchange {
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if known {
             reading.batch.records.push(Record::Release { queue: self.slot.queue_id(), packet_id });
+            reading.over += 1;
         }
         Packet::PubComp(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
     }
@@ -260,22 +263,34 @@ impl Exchange {
                 RetainHandling::SendIfNew => new,
                 RetainHandling::DoNotSend => false,
             };
-            if send_retained {
-                let messages = self.broker.router.retained(filter.as_str(), reading.now);
-                let topics: Vec<Arc<str>> = messages.iter().map(|message| message.topic().into()).collect();
-                if !topics.is_empty() {
-                    self.retained.push_back((delivery, topics.into_iter()));
-                }
-            }
+            self.await_retained(filter, delivery, send_retained);
         }
         Packet::SubAck(SubAck::new(subscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
     }
 
-    fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, reading: &mut Reading) {
+    /// Notes that a subscription is to get retained messages: all, or those that it still awaits from before.
+    fn await_retained(&mut self, filter: TopicFilter, delivery: Arc<Delivery>, all: bool) {
+        let mut awaiting = self.slot.awaiting_retained();
+        match awaiting.iter_mut().find(|known| known.filter == filter) {
+            Some(known) => {
+                known.delivery = delivery;
+                if all {
+                    known.after = None;
+                }
+            }
+            None if all => awaiting.push_back(AwaitingRetained { filter, delivery, after: None }),
+            None => {}
+        }
+        self.awaits_retained = !awaiting.is_empty();
+    }
+
+    fn handle_unsubscribe(&self, unsubscribe: &Unsubscribe<'_>, reading: &mut Reading) {
         let mut codes = Vec::new();
         for filter in unsubscribe.filters.iter() {
             let code = match TopicFilter::new(filter) {
                 Ok(filter) if self.broker.router.unsubscribe(&self.slot, &filter) => {
+                    // Nothing more is added for it [MQTT-3.10.4-2].
+                    self.slot.awaiting_retained().retain(|known| known.filter != filter);
                     reading.batch.records.push(Record::Unsubscribe { queue: self.slot.queue_id(), filter });
                     ReasonCode::Success
                 }
@@ -311,13 +326,13 @@ impl Exchange {
         }
         self.broker.metrics.received.add(std::mem::take(&mut reading.published));
         let ticket = self.broker.router.journal().append(&mut reading.batch);
-        let acknowledged = std::mem::take(&mut reading.acknowledged);
+        let over = std::mem::take(&mut reading.over);
         if !reading.replies.is_empty() {
             if self.waiting.is_empty() && self.broker.router.journal().is_committed(ticket) {
                 self.slot.send(self.epoch, &reading.replies);
-                self.unacknowledged -= acknowledged;
+                self.open = self.open.saturating_sub(over);
             } else {
-                self.waiting.push_back((ticket, reading.replies.clone(), acknowledged));
+                self.waiting.push_back((ticket, reading.replies.clone(), over));
             }
             reading.replies.clear();
         }
@@ -326,14 +341,19 @@ impl Exchange {
 
     /// Sends the replies whose promise has been committed meanwhile, in their order.
     pub(super) fn release_committed(&mut self, cx: &mut Context<'_>) {
+        let mut released = false;
         while let Some((ticket, ..)) = self.waiting.front() {
             if self.broker.router.journal().poll_committed(*ticket, cx).is_pending() {
-                return;
+                break;
             }
-            if let Some((_, replies, acknowledged)) = self.waiting.pop_front() {
+            if let Some((_, replies, over)) = self.waiting.pop_front() {
                 self.slot.send(self.epoch, &replies);
-                self.unacknowledged -= acknowledged;
+                self.open = self.open.saturating_sub(over);
+                released = true;
             }
+        }
+        if released {
+            turn::finish_batch();
         }
     }
 
@@ -343,22 +363,21 @@ impl Exchange {
 
     /// Goes on with the retained messages of new subscriptions, as far as there is room: each in its newest state.
     pub(super) fn feed_retained(&mut self) {
-        if self.retained.is_empty() {
+        if !self.awaits_retained {
             return;
         }
         let mut batch = Batch::default();
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
-        while let Some((delivery, topics)) = self.retained.front_mut() {
-            if !self.slot.has_room(self.epoch) {
+        let mut awaiting = self.slot.awaiting_retained();
+        while let Some(AwaitingRetained { filter, delivery, after }) = awaiting.front_mut() {
+            let has_room = || self.slot.has_room(self.epoch);
+            if !self.broker.router.deliver_retained(&self.slot, filter.as_str(), after, delivery, &mut turn, has_room) {
                 break;
             }
-            match topics.next() {
-                Some(topic) => self.broker.router.deliver_retained(&self.slot, &topic, delivery, &mut turn),
-                None => {
-                    self.retained.pop_front();
-                }
-            }
+            awaiting.pop_front();
         }
+        self.awaits_retained = !awaiting.is_empty();
+        drop(awaiting);
         self.broker.router.finish(&mut batch);
     }
 }

@@ -15,7 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::time::Sleep;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Sleep, timeout};
 use tokio_util::io::poll_read_buf;
 
 pub use accept::accept;
@@ -37,6 +38,10 @@ use exchange::{Exchange, Reading};
 /// Reads in a row before others get their turn.
 const MAX_READS_PER_TURN: u32 = 2;
 
+/// How long a peer that is being sent away may take for our last words, and again for its own.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Bytes of a peer that broke the protocol which are read and forgotten, so that it learns the reason.
+const MAX_UNREAD_BYTES: usize = 4 * 1024 * 1024;
 /// What is read of a packet that is probably a large one, before its length is known.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 
@@ -81,7 +86,12 @@ struct KeepAlive {
 
 enum Io {
     Socket(SocketReader),
-    Stream { stream: Stream, output: Outbox },
+    Stream {
+        stream: Stream,
+        output: Outbox,
+        /// Whether the slot has given anything to write.
+        begun: bool,
+    },
 }
 
 impl std::fmt::Debug for Io {
@@ -102,7 +112,7 @@ thread_local! {
 fn split(transport: Transport) -> (Io, Option<SocketWriter>) {
     match transport {
         Transport::Socket(reader, writer) => (Io::Socket(reader), Some(writer)),
-        Transport::Stream(stream) => (Io::Stream { stream, output: Outbox::default() }, None),
+        Transport::Stream(stream) => (Io::Stream { stream, output: Outbox::default(), begun: false }, None),
     }
 }
 
@@ -154,6 +164,9 @@ impl Link {
             if let Err(end) = self.take(&bytes, None) {
                 return end;
             }
+            if let Some(reason) = self.exchange.disconnect {
+                return End::Peer(Some(reason));
+            }
         }
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -168,22 +181,63 @@ impl Link {
             End::Peer(_) | End::Transport(_) => (None, true),
             End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
-        let reason = reason.filter(|reason| exchange.version == Version::V5 && reason.is_error());
-        let mut last_words = Vec::new();
-        if let Some(reason) = reason {
-            Disconnect::new(reason).encode(Version::V5, &mut last_words);
+        let mut words = Vec::new();
+        if let Some(reason) = reason
+            && exchange.version == Version::V5
+            && reason.is_error()
+        {
+            Disconnect::new(reason).encode(Version::V5, &mut words);
         }
-        match (&mut self.io, end) {
-            // The session writes to another connection by now; a socket got its last words from the one who took over.
-            (Io::Stream { output, .. }, End::TakenOver) => output.tail().extend_from_slice(&last_words),
-            _ => exchange.slot.send(exchange.epoch, &last_words),
-        }
-        if !last_words.is_empty() {
-            let written = poll_fn(|cx| self.poll_write(cx));
-            let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
+        if let End::TakenOver = end {
+            // The slot belongs to the new connection. A socket it has given its last words itself.
+            let _ = timeout(LAST_WORDS, self.say_last(&words)).await;
+        } else if !matches!(end, End::Transport(_)) {
+            if !words.is_empty() {
+                exchange.slot.send(exchange.epoch, &words);
+            }
+            // Replies that have not been written yet, too.
+            let _ = timeout(LAST_WORDS, poll_fn(|cx| self.poll_last_words(cx))).await;
         }
         let exchange = &self.exchange;
         exchange.broker.disconnected(&exchange.slot, exchange.epoch, publish_will);
+        let _ = timeout(LAST_WORDS, self.part(end)).await;
+    }
+
+    /// Writes what a stream has begun, and `words`, past the slot.
+    async fn say_last(&mut self, words: &[u8]) -> io::Result<()> {
+        // Nothing comes before CONNACK, which went with the slot's buffer where it was not begun [MQTT-3.2.0-1].
+        if let Io::Stream { stream, output, begun: true } = &mut self.io {
+            while !output.is_empty() {
+                let count = stream.write(output.first()).await?;
+                output.advance(count);
+            }
+            stream.write_all(words).await?;
+            stream.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Parts from the peer in an orderly way, where it may still listen.
+    async fn part(&mut self, end: &End) -> io::Result<()> {
+        if let (Io::Stream { stream, .. }, End::Peer(Some(_)) | End::Protocol(_) | End::Closed(_) | End::TakenOver) =
+            (&mut self.io, end)
+        {
+            stream.shutdown().await?;
+        }
+        if let End::Protocol(_) = end {
+            // Closing over bytes that were not read resets the connection, and the peer would not learn the reason.
+            let mut scratch = Vec::with_capacity(4096);
+            let mut left = MAX_UNREAD_BYTES;
+            while left > 0 {
+                scratch.clear();
+                let count = poll_fn(|cx| self.io.poll_read(cx, &mut (&mut scratch).limit(4096))).await?;
+                if count == 0 {
+                    break;
+                }
+                left = left.saturating_sub(count);
+            }
+        }
+        Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -194,9 +248,15 @@ impl Link {
         }
         let mut attention = self.exchange.slot.attend(self.exchange.epoch, cx);
         if let Io::Stream { .. } = self.io
-            && let Poll::Ready(Err(error)) = self.poll_write(cx)
+            && attention != Attention::TakenOver
         {
-            return Poll::Ready(End::Transport(error));
+            if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+                return Poll::Ready(End::Transport(error));
+            }
+            if attention == Attention::Wait {
+                // Writing has made room, perhaps, and nothing else would wake this task.
+                attention = self.exchange.slot.attend(self.exchange.epoch, cx);
+            }
         }
         match attention {
             Attention::TakenOver => return Poll::Ready(End::TakenOver),
@@ -308,11 +368,18 @@ impl Link {
         result
     }
 
-    /// Writes what waits; ready when nothing does. A socket is written by its slot.
+    /// Ready when all that waits has been written, or cannot be.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.io {
+            Io::Socket(_) => self.exchange.slot.poll_flushed(self.exchange.epoch, cx),
+            Io::Stream { .. } => self.poll_write(cx).map(|_| ()),
+        }
+    }
+
+    /// Writes what waits to a stream; ready when nothing does. A socket is written by its slot.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let exchange = &self.exchange;
-        let Io::Stream { stream, output } = &mut self.io else {
-            exchange.slot.flush();
+        let Io::Stream { stream, output, begun } = &mut self.io else {
             return Poll::Ready(Ok(()));
         };
         loop {
@@ -322,7 +389,10 @@ impl Link {
                 let next = exchange.slot.take_output(exchange.epoch, &mut turn);
                 exchange.broker.router.journal().append(&mut batch);
                 match next {
-                    Some(next) => *output = next,
+                    Some(next) => {
+                        *output = next;
+                        *begun = true;
+                    }
                     None => return stream.as_mut().poll_flush(cx),
                 }
             }

@@ -58,6 +58,25 @@ impl SessionSlot {
         }
     }
 
+    /// Writes what the socket of `epoch` takes; ready when nothing waits any more, or never will go.
+    pub(in crate::broker) fn poll_flushed(self: &Arc<Self>, epoch: u64, cx: &mut Context<'_>) -> Poll<()> {
+        match self.lock().wire_of(epoch) {
+            Some(wire) => {
+                wire.waker = Some(cx.waker().clone());
+                wire.blocked = false;
+            }
+            None => return Poll::Ready(()),
+        }
+        self.write(Some(cx));
+        match self.lock().wire_of(epoch) {
+            Some(wire) if wire.buffered() > 0 || matches!(wire.output, Output::Writing) => {
+                wire.wants_room = true;
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Takes what the link's task of `epoch` is to write to its stream, if there is anything.
     pub fn take_output(self: &Arc<Self>, epoch: u64, turn: &mut Turn<'_>) -> Option<Outbox> {
         let mut outgoing = self.lock();

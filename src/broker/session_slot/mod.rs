@@ -13,6 +13,7 @@ mod flush;
 mod outgoing;
 mod wire;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,8 +45,18 @@ pub struct SessionSlot {
     last_heard: AtomicU64,
     inbound: Mutex<Inbound>,
     filters: Mutex<Vec<TopicFilter>>,
+    awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
     metrics: Arc<BrokerMetrics>,
+}
+
+/// A subscription that has not got all retained messages yet. It goes on in the next connection.
+#[derive(Debug)]
+pub(super) struct AwaitingRetained {
+    pub(super) filter: TopicFilter,
+    pub(super) delivery: Arc<Delivery>,
+    /// The last topic that it got; the others follow in their order.
+    pub(super) after: Option<Arc<str>>,
 }
 
 /// What is published when a client goes without saying so.
@@ -129,6 +140,7 @@ impl SessionSlot {
             last_heard: AtomicU64::new(0),
             inbound: Mutex::default(),
             filters: Mutex::default(),
+            awaiting_retained: Mutex::default(),
             outgoing: Mutex::new(Outgoing {
                 session: Outbound::new(),
                 queue: DeliveryQueue::default(),
@@ -141,6 +153,8 @@ impl SessionSlot {
                 will_at: None,
                 ends_at: None,
                 timer_at: None,
+                ended: false,
+                unrecorded: Vec::new(),
             }),
             metrics,
         })
@@ -166,6 +180,12 @@ impl SessionSlot {
         self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Subscriptions that have not got all retained messages yet, at most one per filter. Only the link's task and a
+    /// takeover use it; it is locked before the routes.
+    pub(super) fn awaiting_retained(&self) -> MutexGuard<'_, VecDeque<AwaitingRetained>> {
+        self.awaiting_retained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that a whole packet has come.
     pub fn heard(&self, now: Millis) {
         self.last_heard.store(now.0, Ordering::Relaxed);
@@ -180,6 +200,15 @@ impl SessionSlot {
     pub fn backlog(&self) -> (usize, usize) {
         let outgoing = self.lock();
         (outgoing.queue.len(), outgoing.session.len())
+    }
+
+    /// Bytes that the buffer of its connection holds.
+    #[cfg(test)]
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match &self.lock().attached {
+            Attached::Wire(wire) => wire.outbox.capacity(),
+            _ => 0,
+        }
     }
 
     /// The epoch of the newest connection.
@@ -323,11 +352,19 @@ impl SessionSlot {
         outgoing.epoch += 1;
         let will = outgoing.will.take();
         (outgoing.will_at, outgoing.ends_at) = (None, None);
+        outgoing.ended = true;
+        outgoing.queue = DeliveryQueue::default();
         drop(outgoing);
+        self.awaiting_retained().clear();
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
         will
+    }
+
+    /// Whether the session is over.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Whether the session outlives its connection.
@@ -379,7 +416,7 @@ impl SessionSlot {
                 return;
             }
             Attached::None => {
-                if qos != QoS::AtMostOnce {
+                if qos != QoS::AtMostOnce && !outgoing.ended {
                     outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
                 }
                 return;

@@ -32,6 +32,10 @@ pub(super) struct Outgoing {
     pub(super) ends_at: Option<Millis>,
     /// When the timers will look at the session next.
     pub(super) timer_at: Option<Millis>,
+    /// The session is over: nobody finds it any more.
+    pub(super) ended: bool,
+    /// Settled outside a batch, for the next one to record. No more than were in the queue.
+    pub(super) unrecorded: Vec<Record>,
 }
 
 #[derive(Debug)]
@@ -84,10 +88,12 @@ impl Outgoing {
         }
         let mut batch = Batch::default();
         self.pump(slot, clock::now(), &mut batch);
+        self.unrecorded.append(&mut batch.records);
     }
 
     /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
     pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
+        batch.records.append(&mut self.unrecorded);
         let Attached::Wire(wire) = &mut self.attached else {
             return;
         };
