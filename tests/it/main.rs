@@ -5,4 +5,5 @@ mod support;
 mod bridge;
 mod client;
 mod modbus;
+mod offline;
 mod peers;
