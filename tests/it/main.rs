@@ -4,6 +4,9 @@ mod support;
 
 mod bridge;
 mod client;
+mod http;
 mod modbus;
 mod offline;
 mod peers;
+mod serial;
+mod webhook;
