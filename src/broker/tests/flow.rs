@@ -40,7 +40,7 @@ async fn flood(world: &World, from: usize, count: usize, qos: QoS) {
 fn a_reader_that_stops_reading_holds_bounded_memory_and_nobody_up() {
     // More than the kernel's buffers, the connection's and the queue hold.
     const COUNT: usize = 8000;
-    everywhere_with(&small_queue(), async |world| {
+    everywhere_with(small_queue(), async |world| {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let mut slow = World { pipe: 4096, ..world.clone() }.connect(Version::V5, "slow").await;
             slow.subscribe("flood", qos).await;
@@ -85,7 +85,7 @@ fn a_reader_that_stops_reading_holds_bounded_memory_and_nobody_up() {
 #[test]
 fn a_reader_that_is_always_behind_holds_bounded_memory() {
     const COUNT: usize = 10_000;
-    everywhere_with(&small_queue(), async |world| {
+    everywhere_with(small_queue(), async |world| {
         let mut slow = World { pipe: 16 * 1024, ..world.clone() }.connect(Version::V5, "slow").await;
         slow.subscribe("flood", QoS::AtMostOnce).await;
         let slot = world.broker.session("slow").unwrap();
@@ -97,7 +97,7 @@ fn a_reader_that_is_always_behind_holds_bounded_memory() {
                 assert!(last < Some(number), "{number} after {last:?}");
                 last = Some(number);
                 assert!(slot.buffered_bytes() < 1200 * 1024, "{} bytes buffered", slot.buffered_bytes());
-                if number.is_multiple_of(16) {
+                if number % 16 == 0 {
                     tokio::time::sleep(Duration::from_micros(10)).await;
                 }
             }
@@ -108,7 +108,7 @@ fn a_reader_that_is_always_behind_holds_bounded_memory() {
 
 #[test]
 fn a_takeover_in_the_middle_of_a_flush_gives_the_new_connection_whole_packets() {
-    everywhere_with(&small_queue(), async |world| {
+    everywhere_with(small_queue(), async |world| {
         let narrow = World { pipe: 2048, ..world.clone() };
         let flooding = async {
             for round in 0..10 {

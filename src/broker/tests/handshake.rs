@@ -167,7 +167,7 @@ fn everything_in_one_segment_is_taken_in_its_order() {
 #[test]
 fn too_many_connections_are_closed_and_room_is_given_again() {
     let limits = Limits { connections: 2, ..Limits::default() };
-    everywhere_with(&limits, async |world| {
+    everywhere_with(limits, async |world| {
         let first = world.connect(Version::V5, "1").await;
         let _second = world.connect(Version::V5, "2").await;
         assert_eq!(world.dial().await.next().await, Got::Closed);

@@ -50,10 +50,10 @@ struct World {
 
 /// Runs a scenario over both transports, on a runtime with the hook and on one without.
 fn everywhere<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) {
-    everywhere_with(&Limits::default(), scenario);
+    everywhere_with(Limits::default(), scenario);
 }
 
-fn everywhere_with<F: Future<Output = ()>>(limits: &Limits, scenario: impl Fn(World) -> F) {
+fn everywhere_with<F: Future<Output = ()>>(limits: Limits, scenario: impl Fn(World) -> F) {
     for kind in [Kind::Tcp, Kind::Stream] {
         for hook in [true, false] {
             let runtime = if hook {

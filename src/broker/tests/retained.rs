@@ -93,7 +93,7 @@ fn store(world: &World, count: usize, payload: usize) {
 #[test]
 fn thousands_of_retained_messages_all_arrive_once_although_the_queue_is_small() {
     const COUNT: usize = 3000;
-    everywhere_with(&few(), async |world| {
+    everywhere_with(few(), async |world| {
         store(&world, COUNT, 100);
         for qos in QOS {
             let mut subscriber = world.resume(Version::V5, "subscriber").await;
@@ -111,7 +111,7 @@ fn thousands_of_retained_messages_all_arrive_once_although_the_queue_is_small() 
 #[test]
 fn retained_messages_go_on_where_a_lost_connection_stopped_them() {
     const COUNT: usize = 500;
-    everywhere_with(&few(), async |world| {
+    everywhere_with(few(), async |world| {
         store(&world, COUNT, 100);
         let mut subscriber = world.resume(Version::V5, "subscriber").await;
         subscriber.subscribe("#", QoS::AtLeastOnce).await;
@@ -131,7 +131,7 @@ fn retained_messages_go_on_where_a_lost_connection_stopped_them() {
 
 #[test]
 fn unsubscribe_ends_the_retained_messages_that_are_still_to_come() {
-    everywhere_with(&few(), async |world| {
+    everywhere_with(few(), async |world| {
         store(&world, 1000, 100);
         let mut subscriber = world.connect(Version::V5, "subscriber").await;
         subscriber.subscribe("#", QoS::AtLeastOnce).await;
@@ -146,7 +146,7 @@ fn unsubscribe_ends_the_retained_messages_that_are_still_to_come() {
 
 #[test]
 fn many_filters_over_many_retained_messages_take_little_memory_and_all_come() {
-    everywhere_with(&few(), async |world| {
+    everywhere_with(few(), async |world| {
         store(&world, 200, 10);
         let mut subscriber = world.connect(Version::V5, "subscriber").await;
         // The same filter again and again begins again, and is not stacked up.

@@ -54,7 +54,7 @@ fn what_came_while_a_session_was_away_waits_in_order() {
 fn a_full_queue_drops_the_oldest_and_goes_on() {
     let mut limits = Limits::default();
     limits.queue.messages = 10;
-    everywhere_with(&limits, async |world| {
+    everywhere_with(limits, async |world| {
         let mut publisher = world.connect(Version::V5, "publisher").await;
         let mut subscriber = world.resume(Version::V5, "subscriber").await;
         subscriber.subscribe("t", QoS::AtLeastOnce).await;

@@ -108,10 +108,10 @@ async fn a_session_ends_when_its_time_is_over_and_not_before() {
     let world = World::in_memory();
     let mut connect = patient("c");
     connect.session_expiry_interval = 100;
-    world.connect_as(connect).await.leave().await;
+    world.connect_as(connect.clone()).await.leave().await;
     connect.clean_start = false;
     sleep(Duration::from_millis(99_900)).await;
-    let peer = world.connect_as(connect).await;
+    let peer = world.connect_as(connect.clone()).await;
     assert!(peer.session_present);
     // While it is connected no time counts.
     sleep(seconds(1000)).await;
@@ -120,7 +120,7 @@ async fn a_session_ends_when_its_time_is_over_and_not_before() {
     assert_eq!(world.broker.session_count(), 1);
     sleep(Duration::from_millis(1_010)).await;
     assert_eq!(world.broker.session_count(), 0);
-    assert!(!world.connect_as(connect).await.session_present);
+    assert!(!world.connect_as(connect.clone()).await.session_present);
     // 3.1.1, and the longest interval of 5.0, have no end.
     world.resume(Version::V3, "for ever").await.leave().await;
     sleep(seconds(u64::from(u32::MAX) + 1)).await;
