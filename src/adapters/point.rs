@@ -196,12 +196,6 @@ impl Point {
         )
     }
 
-    /// Whether `value` is to be published now, where one message carries the whole device. If so it is remembered.
-    /// `now_ms` is on a clock that never goes back.
-    pub fn accept(&mut self, value: &Value, now_ms: u64) -> bool {
-        self.filter.accept(value, now_ms)
-    }
-
     /// Forgets what was published last, so that the next value goes out.
     pub fn reset(&mut self) {
         self.filter.reset();

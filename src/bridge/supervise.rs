@@ -73,6 +73,7 @@ impl Bridge {
         let mut first = true;
         // Which of the servers, in which version, and how many have not answered in a row.
         let (mut at, mut version, mut silent) = (0, self.preferred(), 0);
+        let mut has_spoken_5 = false;
         loop {
             let server = &self.plan.servers[at];
             let attempt = self.connect(server, version, tls.as_ref(), first);
@@ -87,6 +88,7 @@ impl Bridge {
                         "bridge connected"
                     );
                     first = false;
+                    has_spoken_5 |= version == Version::V5;
                     let since = Instant::now();
                     let end = self.drive(welcome, version, &cancelled).await;
                     if cancelled.is_cancelled() {
@@ -96,8 +98,13 @@ impl Bridge {
                     tracing::warn!(bridge, %server, reason = %describe(&end), "link lost");
                     (at, version, silent) = (0, self.preferred(), 0);
                 }
-                Err(Failed { error, try_version_3 }) => {
+                Err(Failed { error, version_3 }) => {
                     tracing::warn!(bridge, %server, error, "cannot connect");
+                    let try_version_3 = match version_3 {
+                        Version3::Wanted => true,
+                        Version3::Guessed => !has_spoken_5,
+                        Version3::No => false,
+                    };
                     if try_version_3 && version == Version::V5 {
                         tracing::info!(bridge, "going on with MQTT 3.1.1");
                         version = Version::V3;
@@ -147,7 +154,7 @@ impl Bridge {
         let plan = &self.plan;
         let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), DIAL_TIMEOUT)
             .await
-            .map_err(|error| Failed { error: error.to_string(), try_version_3: false })?;
+            .map_err(|error| Failed { error: error.to_string(), version_3: Version3::No })?;
         let mut connect = Connect::new(version, &plan.client_id);
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
@@ -172,13 +179,12 @@ impl Bridge {
             timeout: DIAL_TIMEOUT,
         };
         link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
-            let try_version_3 = match &error {
-                link::DialError::Refused { reason, .. } => *reason == ReasonCode::UnsupportedProtocolVersion,
-                // Some brokers close on a version that they do not know.
-                link::DialError::Closed => plan.version == Preferred::V5,
-                link::DialError::Timeout(_) | link::DialError::Failed(_) => false,
+            let version_3 = match &error {
+                link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => Version3::Wanted,
+                link::DialError::Closed => Version3::Guessed,
+                _ => Version3::No,
             };
-            Failed { error: error.to_string(), try_version_3 }
+            Failed { error: error.to_string(), version_3 }
         })
     }
 
@@ -264,7 +270,17 @@ impl Bridge {
 /// Why there is no connection.
 struct Failed {
     error: String,
-    try_version_3: bool,
+    version_3: Version3,
+}
+
+/// Whether the server should be spoken to in 3.1.1 instead.
+#[derive(Clone, Copy)]
+enum Version3 {
+    /// It said so.
+    Wanted,
+    /// It closed without a word. Some do on a version that they do not know, others because they are not well.
+    Guessed,
+    No,
 }
 
 fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {

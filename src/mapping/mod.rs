@@ -1,6 +1,7 @@
 //! From what a device says to what is published: pure, without sockets, clock or runtime.
 
 pub mod json_path;
+pub mod limits;
 pub mod linear;
 pub mod nmea;
 pub mod payload;
@@ -10,6 +11,7 @@ pub mod text;
 pub mod value;
 
 pub use json_path::JsonPath;
+pub use limits::{BeyondLimits, Limits};
 pub use linear::Linear;
 pub use payload::PayloadFormat;
 pub use report::{Report, ReportFilter};

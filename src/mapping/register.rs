@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Value;
+use super::{BeyondLimits, Limits, Value};
 
 /// How the bytes of a value lie in its registers. `A` is the most significant byte of a 32-bit value.
 ///
@@ -97,15 +97,6 @@ pub enum Unavailable {
     Float(f64),
 }
 
-/// The smallest and largest value that may be written, in the point's unit.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Limits {
-    /// Default: what the type holds.
-    pub min: Option<f64>,
-    /// Default: what the type holds.
-    pub max: Option<f64>,
-}
-
 /// Why registers are no value of their type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -134,22 +125,9 @@ pub enum EncodeError {
     /// The point has no scale, and its type has no fractions.
     #[error("{0} is no whole number")]
     Fraction(f64),
-    /// Below `min`.
-    #[error("{value} is below the minimum {min}")]
-    BelowMinimum {
-        /// The value, in the point's unit.
-        value: f64,
-        /// The limit.
-        min: f64,
-    },
-    /// Above `max`.
-    #[error("{value} is above the maximum {max}")]
-    AboveMaximum {
-        /// The value, in the point's unit.
-        value: f64,
-        /// The limit.
-        max: f64,
-    },
+    /// Below `min` or above `max`.
+    #[error(transparent)]
+    Limits(#[from] BeyondLimits),
     /// It does not fit the registers.
     #[error("{0} does not fit the point's type")]
     OutOfRange(String),
@@ -260,12 +238,7 @@ impl RegisterCodec {
             _ => None,
         };
         let number = number.ok_or_else(|| EncodeError::NotANumber(value.to_string()))?;
-        if let Some(min) = limits.min.filter(|min| number < *min) {
-            return Err(EncodeError::BelowMinimum { value: number, min });
-        }
-        if let Some(max) = limits.max.filter(|max| number > *max) {
-            return Err(EncodeError::AboveMaximum { value: number, max });
-        }
+        limits.check(value)?;
         let unscaled = self.scale == 1.0 && self.offset == 0.0;
         match (self.kind, value) {
             // Whole numbers take the exact way: an f64 holds only 53 bits of them.

@@ -266,8 +266,8 @@ enum Refusal {
 
 impl OldServer {
     fn start(behind: u16, refusal: Refusal) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        let port = listener.local_addr().expect("a listener has an address").port();
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 std::thread::spawn(move || Self::serve(client, behind, refusal));

@@ -1,9 +1,14 @@
 //! Integration tests: the binary among real peers, each in a process of its own.
+#![allow(clippy::unwrap_used, reason = "all of this binary is tests, the functions that they share too")]
 
 mod support;
 
 mod bridge;
 mod client;
 mod demo;
+mod http;
 mod modbus;
+mod offline;
 mod peers;
+mod serial;
+mod webhook;

@@ -16,7 +16,7 @@ use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
 use crate::adapters::point::{DEFAULT_EVERY, Publishing, Reporting, SPANS};
 use crate::adapters::source::{PointPlan, Selector, Source};
 use crate::adapters::topics::Names;
-use crate::mapping::{JsonPath, PayloadFormat, ValueType};
+use crate::mapping::{JsonPath, Limits, PayloadFormat, ValueType};
 use crate::settings::{self, Located, Mistake, Named, NotYet, Qos, Secret, Template};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -374,11 +374,8 @@ fn plan_write(
         mistakes.push(write.mistake("neither the URL nor the body of `write` has `{value}`"));
     }
     url(target, &target.replace(VALUE, "1"), mistakes)?;
-    if let (Some(min), Some(max)) = (write.min, write.max)
-        && min > max
-    {
-        mistakes.push(write.mistake("min is greater than max"));
-    }
+    let limits = Limits { min: write.min, max: write.max };
+    mistakes.extend(limits.problem().map(|problem| write.mistake(problem)));
     // A source that could not be planned has its own mistakes.
     let (topic, writing) = source?.writing(name)?;
     Some(Write {
@@ -387,8 +384,7 @@ fn plan_write(
         method: method.clone(),
         url: target.value.clone(),
         body,
-        min: write.min,
-        max: write.max,
+        limits,
         writing,
     })
 }

@@ -3,7 +3,7 @@
 use reqwest::{Method, Url};
 
 use crate::adapters::source::Writing;
-use crate::mapping::{Value, ValueType, text};
+use crate::mapping::{Limits, Value, ValueType, text};
 use crate::mqtt::TopicName;
 
 /// What stands for the value in a URL or a body.
@@ -22,10 +22,8 @@ pub struct Write {
     pub url: String,
     /// Body of a POST or PUT.
     pub body: Option<String>,
-    /// Smallest number that is written.
-    pub min: Option<f64>,
-    /// Largest number that is written.
-    pub max: Option<f64>,
+    /// Bounds of the value.
+    pub limits: Limits,
     /// Type and scale of the point.
     pub writing: Writing,
 }
@@ -51,7 +49,7 @@ impl Write {
             return Err("a point takes one value".into());
         }
         let wanted = match self.writing.kind {
-            None if self.min.is_some() || self.max.is_some() => Some(ValueType::Number),
+            None if !self.limits.is_none() => Some(ValueType::Number),
             kind => kind,
         };
         let value = match wanted {
@@ -60,14 +58,7 @@ impl Write {
             })?,
             None => value.clone(),
         };
-        if let Some(number) = value.as_f64() {
-            if let Some(min) = self.min.filter(|min| number < *min) {
-                return Err(format!("{value} is less than {min}"));
-            }
-            if let Some(max) = self.max.filter(|max| number > *max) {
-                return Err(format!("{value} is more than {max}"));
-            }
-        }
+        self.limits.check(&value).map_err(|error| error.to_string())?;
         Ok(self.writing.linear.invert(value))
     }
 }
@@ -103,8 +94,7 @@ mod tests {
             method: Method::POST,
             url: url.into(),
             body: body.map(str::to_owned),
-            min: None,
-            max: None,
+            limits: Limits::default(),
             writing: Writing::default(),
         }
     }
@@ -122,11 +112,10 @@ mod tests {
     #[test]
     fn a_value_is_checked_before_it_is_written() {
         let mut write = write("http://heater/set?t={value}", None);
-        write.min = Some(5.0);
-        write.max = Some(35.0);
+        write.limits = Limits { min: Some(5.0), max: Some(35.0) };
         let refused = |value: Value| write.request(&value).unwrap_err();
-        assert_eq!(refused(Value::Integer(4)), "4 is less than 5");
-        assert_eq!(refused(Value::Text("99".into())), "99 is more than 35");
+        assert_eq!(refused(Value::Integer(4)), "4 is below the minimum 5");
+        assert_eq!(refused(Value::Text("99".into())), "99 is above the maximum 35");
         assert_eq!(refused(Value::Text("warm".into())), "warm is no number");
         assert_eq!(refused(Value::Json(serde_json::json!([1]))), "a point takes one value");
         write.writing.linear = Linear::new(0.1, 0.0).unwrap();

@@ -18,8 +18,8 @@ use crate::adapters::command::DEFAULT_WRITE_TIMEOUT;
 use crate::adapters::line::LineSettings;
 use crate::adapters::point::{self, DEFAULT_EVERY, Publishing, SPANS};
 use crate::adapters::topics::{DeviceTopic, Names};
-use crate::mapping::PayloadFormat;
-use crate::mapping::register::{Limits, Order, RegisterCodec, RegisterType};
+use crate::mapping::register::{Order, RegisterCodec, RegisterType};
+use crate::mapping::{Limits, PayloadFormat};
 use crate::settings::names::check_point_name;
 use crate::settings::{Duration as Span, Located, Mistake, Place};
 
@@ -364,13 +364,11 @@ impl Build<'_> {
         let mut limits = Limits::default();
         if let Write::Within(within) = write.value {
             limits = Limits { min: within.min.map(|min| min.value), max: within.max.map(|max| max.value) };
-            if let (Some(min), Some(max)) = (limits.min, limits.max)
-                && min > max
-            {
-                self.mistake(write.place, format!("min {min} is above max {max}"));
+            if let Some(problem) = limits.problem() {
+                self.mistake(write.place, problem);
             }
         }
-        let has_limits = limits.min.is_some() || limits.max.is_some();
+        let has_limits = !limits.is_none();
         let mut registers = 1;
         match content {
             Content::Bit if has_limits => self.mistake(write.place, "a coil has no limits: `write: true`"),

@@ -7,8 +7,8 @@ use super::frame::{Request, Response, Table};
 use super::plan::{Bounds, Extent, Read, plan_reads};
 use crate::adapters::point::Point;
 use crate::adapters::topics::DeviceTopic;
-use crate::mapping::Value;
-use crate::mapping::register::{DecodeError, EncodeError, Limits, RegisterCodec, encode_bit};
+use crate::mapping::register::{DecodeError, EncodeError, RegisterCodec, encode_bit};
+use crate::mapping::{Limits, Value};
 
 /// All of a bus but its wire.
 #[derive(Debug, Clone)]

@@ -20,6 +20,10 @@ use crate::store::Batch;
 /// Topic aliases that a server may use towards us.
 const TOPIC_ALIASES: u16 = 64;
 
+/// Messages in flight towards a server of 3.1.1, which cannot say how many it takes. mosquitto takes 20 at QoS 2, and
+/// closes the connection at the next: a longer backlog would never get through.
+const WINDOW_OF_VERSION_3: u16 = 20;
+
 /// What a dialled link says first.
 #[derive(Debug)]
 pub struct Hello<'a> {
@@ -148,7 +152,10 @@ pub async fn dial(
     let attachment = Attachment {
         sender,
         writer,
-        window: connack.receive_maximum.min(limits.inflight),
+        window: limits.inflight.min(match version {
+            Version::V3 => WINDOW_OF_VERSION_3,
+            Version::V5 => connack.receive_maximum,
+        }),
         prelude,
         session_present: connack.session_present,
         // The queue of a bridge outlives every connection.

@@ -3,6 +3,8 @@
 
 pub mod edgeway;
 pub mod fixtures;
+pub mod gate;
+pub mod http;
 pub mod modbus_server;
 pub mod mosquitto;
 pub mod mqtt_client;

@@ -2,6 +2,7 @@
 
 use super::process::{Peer, wait_until};
 use super::{peer_program, ports::free_port};
+use rustix::process::Signal;
 use std::fmt::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -68,6 +69,15 @@ impl Mosquitto {
         let mut peer = self.peer.take().expect("mosquitto is running");
         peer.terminate();
         peer.wait();
+    }
+
+    /// Has a persistent one write its file now.
+    pub fn save(&mut self) {
+        let peer = self.peer.as_mut().expect("mosquitto is running");
+        peer.signal(Signal::USR1);
+        peer.stderr().wait_for("Saving in-memory database");
+        // It does one thing after the other: when it answers, it has written.
+        mosquitto_pub(self.port, &["-t", "saved", "-n", "-q", "1"]);
     }
 
     /// Ends it by SIGKILL.
