@@ -4,6 +4,7 @@ mod support;
 
 mod bridge;
 mod client;
+mod configuration;
 mod http;
 mod modbus;
 mod offline;
