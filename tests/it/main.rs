@@ -5,6 +5,7 @@ mod support;
 
 mod bridge;
 mod client;
+mod configuration;
 mod demo;
 mod http;
 mod modbus;

@@ -53,7 +53,7 @@ fn objects_of(name: &str) -> Option<(Vec<Value>, usize)> {
     let mut device = open_line(&line.far);
     let writer = std::thread::spawn(move || device.write_all(log.as_bytes()));
     let objects = (0..epochs).map(|_| serde_json::from_str(&seen.next()).expect("an object is JSON")).collect();
-    writer.join().unwrap().unwrap();
+    writer.join().expect("the writer does not panic").expect("the line takes the log");
     Some((objects, fixes))
 }
 
