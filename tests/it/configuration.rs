@@ -54,11 +54,13 @@ fn five_mistakes_are_five_diagnostics_of_check_and_of_run() {
     8 |         id: 300
       |             ^^^
 
-    error: unknown type `float`: one of uint16, int16, uint32, int32, uint64, int64, float32, float64, bcd16, bcd32, string
+    error: `float` is no type
       --> edgeway.yaml:10:39
        |
     10 |           power: { holding: 12, type: float, unit: W }
        |                                       ^^^^^
+       |
+       = help: did you mean `float32`?
 
     error: `10` is not a duration
       --> edgeway.yaml:14:12
