@@ -3,4 +3,10 @@
 mod support;
 
 mod client;
+mod connect;
 mod peers;
+mod qos;
+mod retained;
+mod session;
+mod v5;
+mod will;

@@ -79,8 +79,8 @@ class Peer:
         self.client = None
         self.tags = {}
         self.early = {}
-        # Reentrant: paho may settle a QoS 0 message within publish(), before its id is known here.
-        self.publishing = threading.RLock()
+        # Guards both: a message may be settled before publish() has told its id.
+        self.publishing = threading.Lock()
         self.reading = threading.Event()
         self.reading.set()
 
@@ -153,10 +153,11 @@ class Peer:
             if "count" in command:
                 one = content.replace(b"{n}", str(number).encode())
                 its_tag = tag.replace("{n}", str(number)) if isinstance(tag, str) else tag
+            # Without our lock: paho calls on_publish while it holds one that publish() needs.
+            sent = self.client.publish(
+                command["topic"], one, command.get("qos", 0), command.get("retain", False), made
+            )
             with self.publishing:
-                sent = self.client.publish(
-                    command["topic"], one, command.get("qos", 0), command.get("retain", False), made
-                )
                 if sent.mid in self.early:
                     say("published", tag=its_tag, reason=self.early.pop(sent.mid))
                 else:
