@@ -202,12 +202,12 @@ impl SessionSlot {
         (outgoing.queue.len(), outgoing.session.len())
     }
 
-    /// Bytes that the buffer of its connection holds.
+    /// Bytes that wait for its connection to be written, and those that the buffer for them takes.
     #[cfg(test)]
-    pub(super) fn buffered_bytes(&self) -> usize {
+    pub(super) fn buffered_bytes(&self) -> (usize, usize) {
         match &self.lock().attached {
-            Attached::Wire(wire) => wire.outbox.capacity(),
-            _ => 0,
+            Attached::Wire(wire) => (wire.buffered(), wire.outbox.capacity()),
+            _ => (0, 0),
         }
     }
 

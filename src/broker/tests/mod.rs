@@ -88,7 +88,11 @@ impl World {
     async fn dial(&self) -> Peer {
         let stream: Pin<Box<dyn ByteStream>> = match self.kind {
             Kind::Tcp => {
-                let listener = super::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.set_nodelay(true).unwrap();
+                socket.set_send_buffer_size(self.pipe as u32).unwrap();
+                socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                let listener = socket.listen(1).unwrap();
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.set_nodelay(true).unwrap();
                 socket.set_recv_buffer_size(self.pipe as u32).unwrap();
