@@ -124,6 +124,7 @@ impl SessionSlot {
                 return;
             };
             let mut outbox = std::mem::take(&mut wire.outbox);
+            wire.taken = outbox.len();
             let version = wire.sender.version();
             drop(guard);
 
@@ -153,6 +154,7 @@ impl SessionSlot {
                 return;
             };
             wire.output = Output::Socket(writer);
+            wire.taken = 0;
             match result {
                 Ok(0) => return wire.fail(),
                 Ok(_) if outbox.is_empty() => {

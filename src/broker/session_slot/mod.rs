@@ -269,6 +269,7 @@ impl SessionSlot {
         outgoing.attached = Attached::Wire(Box::new(Wire {
             sender: attachment.sender,
             outbox,
+            taken: 0,
             output: attachment.writer.map_or(Output::Stream, Output::Socket),
             dirty: true,
             blocked: false,

@@ -18,6 +18,8 @@ use crate::net::SocketWriter;
 pub(super) struct Wire {
     pub(super) sender: Sender,
     pub(super) outbox: Outbox,
+    /// Bytes that a flush has taken out and is writing.
+    pub(super) taken: usize,
     pub(super) output: Output,
     /// Whether the turn's list, or the link's task, will flush.
     pub(super) dirty: bool,
@@ -51,7 +53,7 @@ pub(super) struct Header<'a> {
 impl Wire {
     /// Bytes that wait to be written.
     pub(super) fn buffered(&self) -> usize {
-        self.outbox.len()
+        self.outbox.len() + self.taken
     }
 
     /// Puts the connection onto the turn's list, once.
