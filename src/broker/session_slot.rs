@@ -101,6 +101,8 @@ struct Wire {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that have been written.
     written: usize,
+    /// Bytes that a flush has taken out and is writing.
+    taken: usize,
     output: Output,
     /// Whether the turn's list, or the link's task, will flush.
     dirty: bool,
@@ -331,6 +333,7 @@ impl SessionSlot {
             sender: attachment.sender,
             buffer,
             written: 0,
+            taken: 0,
             output: attachment.writer.map_or(Output::Stream, Output::Socket),
             dirty: true,
             blocked: false,
@@ -708,6 +711,7 @@ impl SessionSlot {
             };
             let buffer = std::mem::take(&mut wire.buffer);
             let written = std::mem::take(&mut wire.written);
+            wire.taken = buffer.len() - written;
             let version = wire.sender.version();
             drop(guard);
 
@@ -734,6 +738,7 @@ impl SessionSlot {
                 return;
             };
             wire.output = Output::Socket(writer);
+            wire.taken = 0;
             match result {
                 Ok(count) if count == buffer.len() - written => {
                     buffers::give(buffer);
@@ -918,7 +923,7 @@ struct Header<'a> {
 impl Wire {
     /// Bytes that wait to be written.
     fn buffered(&self) -> usize {
-        self.buffer.len() - self.written
+        self.buffer.len() - self.written + self.taken
     }
 
     /// The buffer; an idle connection has none.
