@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::frame::Frame;
 use super::packet::Publish;
 use super::properties::{Forwardable, ForwardableBuilder};
 use super::{Millis, QoS, TopicName};
@@ -60,7 +61,7 @@ enum Storage {
 
 #[derive(Debug)]
 struct Framed {
-    frame: Arc<Vec<u8>>,
+    frame: Arc<Frame>,
     topic: Range<usize>,
     properties: Range<usize>,
     payload: Range<usize>,
@@ -157,7 +158,7 @@ impl Storage {
     }
 
     /// The storage in `frame`, if all parts stand there.
-    fn in_frame(frame: &Arc<Vec<u8>>, topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> Option<Self> {
+    fn in_frame(frame: &Arc<Frame>, topic: &str, properties: Forwardable<'_>, payload: &[u8]) -> Option<Self> {
         Some(Self::Framed(Arc::new(Framed {
             topic: range_within(frame, topic.as_bytes())?,
             properties: range_within(frame, properties.contiguous()?)?,
@@ -264,7 +265,7 @@ pub struct Publication<'a> {
     pub expires_at: Option<Millis>,
     reading: Option<&'a Arc<Reading>>,
     /// The packet that it stands in, where keeping it may keep that.
-    frame: Option<&'a Arc<Vec<u8>>>,
+    frame: Option<&'a Arc<Frame>>,
     kept: OnceCell<Message>,
 }
 
@@ -300,7 +301,7 @@ impl<'a> Publication<'a> {
     }
 
     /// Says that all of it stands in `frame`, so that keeping it copies nothing.
-    pub fn within(mut self, frame: Option<&'a Arc<Vec<u8>>>) -> Self {
+    pub fn within(mut self, frame: Option<&'a Arc<Frame>>) -> Self {
         self.frame = frame;
         self
     }

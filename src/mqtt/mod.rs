@@ -11,6 +11,7 @@
 
 pub mod codec;
 pub mod connection;
+pub mod frame;
 pub mod message;
 pub mod packet;
 pub mod properties;

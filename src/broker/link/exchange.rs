@@ -11,6 +11,7 @@ use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::turn;
 use crate::mqtt::codec::CodecError;
+use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
 use crate::store::{Batch, Record, Ticket};
@@ -61,7 +62,7 @@ pub(super) struct Exchange {
 pub(super) struct Reading {
     pub(super) now: Millis,
     /// The packet at hand, where it is a large one and may be kept as it is.
-    pub(super) frame: Option<Arc<Vec<u8>>>,
+    pub(super) frame: Option<Arc<Frame>>,
     batch: Batch,
     replies: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,

@@ -29,6 +29,7 @@ use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::connection::{Received, Receiver};
+use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::net::{SocketReader, SocketWriter, Stream, Transport};
@@ -308,7 +309,7 @@ impl Link {
             };
             if count == missing {
                 self.needed = None;
-                let frame = Arc::new(std::mem::take(&mut self.partial));
+                let frame = Arc::new(Frame::new(std::mem::take(&mut self.partial)));
                 self.take(&frame, Some(&frame))?;
             }
             return Poll::Ready(Ok(count));
@@ -334,7 +335,7 @@ impl Link {
 
     /// Takes the whole packets in `input`, and keeps the beginning of one that is not whole. `frame` is a large
     /// packet that may be kept as it is.
-    fn take(&mut self, input: &[u8], frame: Option<&Arc<Vec<u8>>>) -> Result<(), End> {
+    fn take(&mut self, input: &[u8], frame: Option<&Arc<Frame>>) -> Result<(), End> {
         let mut reading = READING.take().unwrap_or_default();
         reading.frame = frame.map(Arc::clone);
         self.large = frame.is_some();
@@ -355,8 +356,10 @@ impl Link {
                 Ok(Received::Incomplete { needed }) => {
                     let rest = &input[at..];
                     if !rest.is_empty() {
-                        let mut partial =
-                            Vec::with_capacity(needed.filter(|&n| n > SCRATCH_BYTES).unwrap_or(rest.len()));
+                        let mut partial = match needed {
+                            Some(needed) if needed > SCRATCH_BYTES => Frame::buffer(needed),
+                            _ => Vec::with_capacity(rest.len()),
+                        };
                         partial.extend_from_slice(rest);
                         self.partial = partial;
                         self.needed = needed;
