@@ -160,17 +160,6 @@ impl Router {
         }
     }
 
-    /// The retained messages that `filter` matches, in the order of their topics.
-    pub fn retained(&self, filter: &str, now: Millis) -> Vec<Message> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = Vec::new();
-        routes.retained.matching(filter, None, now, |_, message| {
-            found.push(message);
-            ControlFlow::Continue(())
-        });
-        found
-    }
-
     /// Delivers retained messages that `filter` matches as `delivery` says, each in its newest state: those behind the
     /// topic `after`, which follows, as long as `has_room` says so. `true` where none is left.
     pub fn deliver_retained(

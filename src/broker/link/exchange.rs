@@ -337,7 +337,7 @@ impl Exchange {
             }
             reading.replies.clear();
         }
-        self.broker.router.finish(&mut reading.batch);
+        turn::finish_batch();
     }
 
     /// Sends the replies whose promise has been committed meanwhile, in their order.

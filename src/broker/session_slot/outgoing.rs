@@ -94,8 +94,14 @@ impl Outgoing {
     /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
     pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
         batch.records.append(&mut self.unrecorded);
+        // What is abandoned leaves room for more. Each round abandons some, so this ends.
+        while self.pump_round(slot, now, batch) {}
+    }
+
+    /// One round of [`Outgoing::pump`]; whether messages in flight were abandoned.
+    fn pump_round(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) -> bool {
         let Attached::Wire(wire) = &mut self.attached else {
-            return;
+            return false;
         };
         let mut too_large = Vec::new();
         let mut wrote = false;
@@ -155,14 +161,11 @@ impl Outgoing {
         if wrote {
             wire.touch(slot);
         }
-        if too_large.is_empty() {
-            return;
-        }
+        let abandoned = !too_large.is_empty();
         for packet_id in too_large {
             self.abandon(slot, packet_id, batch);
         }
-        // They have left room. Each round abandons some, so this ends.
-        self.pump(slot, now, batch);
+        abandoned
     }
 
     /// Gives up a message that this peer never takes.
