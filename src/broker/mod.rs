@@ -7,6 +7,7 @@
 //! Lock order: sessions, a session's awaiting retained, routes, then one slot. Nothing awaits under any of them, and
 //! nobody holds two slots.
 
+pub mod access;
 mod buffers;
 pub mod clock;
 pub mod delivery;
