@@ -35,6 +35,7 @@ impl LocalClient {
             retain: RetainRule::AsPublished,
             no_local: true,
             identifiers: Vec::new(),
+            readable: None,
             route: None,
         });
         let router = &self.broker.router;

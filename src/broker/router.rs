@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::access::{Reading, Rights};
 use super::delivery::Delivery;
 use super::retained::Retained;
 use super::session_slot::{SessionSlot, Turn};
@@ -135,6 +136,28 @@ impl Router {
         new
     }
 
+    /// Holds the subscriptions of a session that is resumed to what its new connection may read.
+    pub(super) fn restrict(&self, slot: &Arc<SessionSlot>, rights: &Rights) {
+        let filters = slot.filters().clone();
+        for filter in filters {
+            let readable = match rights.reading(filter.as_str()) {
+                Reading::Everything => None,
+                Reading::Partly(readable) => Some(readable),
+                Reading::Nothing => {
+                    self.unsubscribe(slot, &filter);
+                    continue;
+                }
+            };
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            let mine = |other: &Subscription| Arc::ptr_eq(&other.slot, slot);
+            if let Some(subscription) = routes.subscriptions.find(&filter, mine)
+                && subscription.delivery.readable != readable
+            {
+                subscription.delivery = Arc::new(Delivery { readable, ..(*subscription.delivery).clone() });
+            }
+        }
+    }
+
     /// Ends a subscription. `false` where there was none.
     pub fn unsubscribe(&self, slot: &Arc<SessionSlot>, filter: &TopicFilter) -> bool {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +201,9 @@ impl Router {
                 return ControlFlow::Break(());
             }
             *after = Some(Arc::clone(topic));
+            if !delivery.may_read(topic) {
+                return ControlFlow::Continue(());
+            }
             let first_delivery = turn.batch.deliveries.len() as u32;
             slot.deliver(&Publication::from_message(&message), delivery, true, turn);
             let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
@@ -230,6 +256,7 @@ impl Subscription {
             return false;
         }
         self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic))
+            && self.delivery.may_read(publication.topic)
     }
 
     fn deliver(&self, publication: &Publication<'_>, origin: Origin<'_>, turn: &mut Turn<'_>) -> bool {

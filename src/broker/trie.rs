@@ -60,6 +60,11 @@ impl<T> Trie<T> {
         }
     }
 
+    /// The value of `filter` for which `same` is true; the filter must have one.
+    pub fn find(&mut self, filter: &TopicFilter, same: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.entry(filter).iter_mut().find(|value| same(value))
+    }
+
     /// Takes the value of `filter` for which `same` is true, and the levels that nobody needs any more.
     pub fn remove(&mut self, filter: &TopicFilter, same: impl Fn(&T) -> bool) -> Option<T> {
         let filter = filter.as_str();

@@ -87,7 +87,7 @@ impl Gateway {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            listener::serve(&gateway.broker, listener);
+            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
         }
         Ok(gateway)
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::task::Context;
 
 use crate::broker::Broker;
+use crate::broker::access::{Reading as Readable, Rights};
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
+use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::turn;
@@ -43,6 +45,10 @@ pub(super) struct Exchange {
     pub(super) epoch: u64,
     pub(super) side: Side,
     pub(super) version: Version,
+    /// The rules of the listener.
+    pub(super) entrance: Arc<Entrance>,
+    /// What the client may do.
+    pub(super) rights: Arc<Rights>,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -91,6 +97,8 @@ impl Default for Box<Reading> {
 impl Exchange {
     pub(super) fn new(broker: Arc<Broker>, slot: Arc<SessionSlot>, epoch: u64, side: Side, version: Version) -> Self {
         Self {
+            entrance: Arc::clone(broker.entrance()),
+            rights: Rights::everything(),
             broker,
             slot,
             epoch,
@@ -170,7 +178,8 @@ impl Exchange {
 
     /// Why a client may not publish to `topic`.
     fn refusal(&self, topic: &str) -> Option<ReasonCode> {
-        (self.side == Side::Server && topic.starts_with("$SYS/")).then_some(ReasonCode::NotAuthorized)
+        let allowed = self.side == Side::Client || self.rights.may_publish(topic) && !topic.starts_with("$SYS/");
+        (!allowed).then_some(ReasonCode::NotAuthorized)
     }
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
@@ -213,7 +222,7 @@ impl Exchange {
     /// Holds the peer to the receive maximum that we announced [MQTT-3.3.4-7]. 3.1.1 has none.
     fn open_exchange(&mut self) -> Result<(), CodecError> {
         self.open = self.open.saturating_add(1);
-        let limit = u32::from(self.broker.limits().inflight);
+        let limit = u32::from(self.entrance.limits.inflight);
         if self.open > limit && self.version == Version::V5 && self.side == Side::Server {
             return Err(CodecError::new(
                 ReasonCode::ReceiveMaximumExceeded,
@@ -244,11 +253,20 @@ impl Exchange {
                 codes.push(ReasonCode::SharedSubscriptionsNotSupported as u8);
                 continue;
             }
+            let readable = match self.rights.reading(filter.as_str()) {
+                Readable::Everything => None,
+                Readable::Partly(readable) => Some(readable),
+                Readable::Nothing => {
+                    codes.push(ReasonCode::NotAuthorized as u8);
+                    continue;
+                }
+            };
             let delivery = Arc::new(Delivery {
                 qos: DeliveryQoS::AtMost(options.qos),
                 retain: if options.retain_as_published { RetainRule::AsPublished } else { RetainRule::OnlyStored },
                 no_local: options.no_local,
                 identifiers: subscribe.subscription_identifier.into_iter().collect(),
+                readable,
                 route: None,
             });
             let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
@@ -359,7 +377,7 @@ impl Exchange {
     }
 
     pub(super) fn is_waiting_for_commits(&self) -> bool {
-        self.waiting.len() > usize::from(self.broker.limits().inflight)
+        self.waiting.len() > usize::from(self.entrance.limits.inflight)
     }
 
     /// Goes on with the retained messages of new subscriptions, as far as there is room: each in its newest state.

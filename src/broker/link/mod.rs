@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Sleep, timeout};
 use tokio_util::io::poll_read_buf;
 
-pub use accept::accept;
+pub use accept::{Standing, accept};
 pub use dial::{DialError, Hello, Welcome, dial};
 pub use exchange::ReceiveRoute;
 

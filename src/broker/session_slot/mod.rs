@@ -147,6 +147,7 @@ impl SessionSlot {
                 limits,
                 attached: Attached::None,
                 epoch: 0,
+                owner: None,
                 durable: false,
                 expiry_interval: 0,
                 will: None,
@@ -173,6 +174,16 @@ impl SessionSlot {
     /// QoS 2 identifiers received. Only the link's task and a takeover use it.
     pub fn inbound(&self) -> MutexGuard<'_, Inbound> {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The user whose session it is: nobody else may resume it. `None` is the anonymous, whose sessions anybody may.
+    pub fn owner(&self) -> Option<Arc<str>> {
+        self.lock().owner.clone()
+    }
+
+    /// Gives the session to `owner`.
+    pub(super) fn set_owner(&self, owner: Option<&Arc<str>>) {
+        self.lock().owner = owner.map(Arc::clone);
     }
 
     /// The filters that the session has subscribed to.

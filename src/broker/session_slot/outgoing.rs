@@ -22,6 +22,8 @@ pub(super) struct Outgoing {
     pub(super) limits: QueueLimits,
     pub(super) attached: Attached,
     pub(super) epoch: u64,
+    /// The user whose session it is.
+    pub(super) owner: Option<Arc<str>>,
     /// Whether the session outlives its connection: then its deliveries are recorded.
     pub(super) durable: bool,
     /// Seconds that it outlives its connection.

@@ -98,12 +98,13 @@ impl World {
                 socket.set_recv_buffer_size(self.pipe as u32).unwrap();
                 let dialled = socket.connect(listener.local_addr().unwrap());
                 let (dialled, accepted) = tokio::join!(dialled, listener.accept());
-                self.broker.accept(Transport::tcp(accepted.unwrap().0), &"a test");
+                let (accepted, from) = accepted.unwrap();
+                self.broker.accept_transport(Transport::tcp(accepted), Some(from.ip()), self.broker.entrance());
                 Box::pin(dialled.unwrap())
             }
             Kind::Stream => {
                 let (near, far) = duplex(self.pipe);
-                self.broker.accept(Transport::stream(far), &"a test");
+                self.broker.accept_transport(Transport::stream(far), None, self.broker.entrance());
                 Box::pin(near)
             }
         };
