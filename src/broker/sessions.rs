@@ -62,11 +62,15 @@ impl Broker {
         if connect.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, writer));
         }
-        if connect.will.is_some_and(|will| !rights.may_publish(will.topic) || will.topic.starts_with("$SYS/")) {
+        let client_id = assigned.unwrap_or(connect.client_id);
+        // Now, rather than when it would be published: whoever set it up sees it.
+        if let Some(will) = &connect.will
+            && (!rights.may_publish(will.topic) || will.topic.starts_with("$SYS/"))
+        {
+            rights.note_unwritten(client_id, will.topic);
             return Err((ReasonCode::NotAuthorized, writer));
         }
         let now = clock::now();
-        let client_id = assigned.unwrap_or(connect.client_id);
 
         // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
         let mut sessions = self.sessions.lock();

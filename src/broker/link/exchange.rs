@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use crate::broker::Broker;
-use crate::broker::access::{Reading as Readable, Rights};
+use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::listener::Entrance;
@@ -49,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) entrance: Arc<Entrance>,
     /// What the client may do.
     pub(super) rights: Arc<Rights>,
+    /// What was decided by them lately.
+    write_decisions: WriteDecisions,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -99,6 +101,7 @@ impl Exchange {
         Self {
             entrance: Arc::clone(broker.entrance()),
             rights: Rights::everything(),
+            write_decisions: WriteDecisions::default(),
             broker,
             slot,
             epoch,
@@ -145,15 +148,18 @@ impl Exchange {
         reading.published += 1;
         let frame = reading.frame.take();
         let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
+        let refusal = self.refusal(publish.topic);
         let Some(packet_id) = publish.packet_id else {
-            self.route(&publication, None, reading);
+            if refusal.is_none() {
+                self.route(&publication, None, reading);
+            }
             return Ok(());
         };
         let reason = |routed: bool| if routed { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         if publish.qos == QoS::AtLeastOnce {
             self.open_exchange()?;
             reading.over += 1;
-            let reason = match self.refusal(publish.topic) {
+            let reason = match refusal {
                 Some(refusal) => refusal,
                 None => reason(self.route(&publication, None, reading)),
             };
@@ -161,7 +167,7 @@ impl Exchange {
             return Ok(());
         }
         // QoS 2: the message is delivered with its first PUBLISH, and its identifier kept until PUBREL.
-        let reason = match self.refusal(publish.topic) {
+        let reason = match refusal {
             // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
             Some(refusal) if self.version == Version::V5 => refusal,
             _ if self.slot.inbound().contains(packet_id) => ReasonCode::Success,
@@ -169,24 +175,31 @@ impl Exchange {
                 // Before it is noted: what is not delivered must not count as received.
                 self.open_exchange()?;
                 self.slot.inbound().handle_publish(packet_id);
-                reason(self.route(&publication, Some(packet_id), reading))
+                reason(refusal.is_none() && self.route(&publication, Some(packet_id), reading))
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
         Ok(())
     }
 
-    /// Why a client may not publish to `topic`.
-    fn refusal(&self, topic: &str) -> Option<ReasonCode> {
-        let allowed = self.side == Side::Client || self.rights.may_publish(topic) && !topic.starts_with("$SYS/");
-        (!allowed).then_some(ReasonCode::NotAuthorized)
+    /// Why a client may not publish to `topic`. It is counted, and said in the log.
+    fn refusal(&mut self, topic: &str) -> Option<ReasonCode> {
+        if self.side == Side::Client {
+            return None;
+        }
+        if topic.starts_with("$SYS/") {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        if self.write_decisions.may_publish(&self.rights, topic) {
+            return None;
+        }
+        self.broker.metrics.denied.add(1);
+        self.rights.note_unwritten(self.slot.client_id(), topic);
+        Some(ReasonCode::NotAuthorized)
     }
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<PacketId>, reading: &mut Reading) -> bool {
-        if self.refusal(publication.topic).is_some() {
-            return false;
-        }
         let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
@@ -257,6 +270,7 @@ impl Exchange {
                 Readable::Everything => None,
                 Readable::Partly(readable) => Some(readable),
                 Readable::Nothing => {
+                    self.rights.note_unread(self.slot.client_id(), filter.as_str());
                     codes.push(ReasonCode::NotAuthorized as u8);
                     continue;
                 }
