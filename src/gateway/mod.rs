@@ -18,6 +18,9 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
+use crate::broker::access::Access;
+use crate::broker::access::hash::NoRandomness;
+use crate::broker::listener::Entrance;
 use crate::broker::{Broker, Limits, QueueLimits, clock, listener};
 use crate::config::Configuration;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
@@ -32,6 +35,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// Passwords cannot be checked.
+    #[error("cannot check passwords: {0}")]
+    Passwords(#[from] NoRandomness),
 }
 
 /// A running gateway.
@@ -66,7 +72,9 @@ impl Gateway {
             }
         }
 
-        let broker = Broker::start(limits_of(&settings.broker.limits), Arc::new(Journal::in_memory()));
+        let limits = limits_of(&settings.broker.limits);
+        let entrance = Entrance::new(Access::new(resolved.rules)?, limits.clone());
+        let broker = Broker::start(limits, Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
             addresses,
@@ -87,7 +95,7 @@ impl Gateway {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
+            listener::serve(&gateway.broker, listener, Arc::clone(&entrance));
         }
         Ok(gateway)
     }

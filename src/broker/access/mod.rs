@@ -22,7 +22,7 @@ pub use address::{AddressRange, RangeError};
 use complaints::{Complaint, Complaints};
 use hash::{NoRandomness, PasswordHash};
 use passwords::{Passwords, Refusal};
-pub use rights::{FilterTemplates, Reading, Rights, Wildcards, WriteDecisions};
+pub use rights::{FilterTemplates, Reading, Rights, Wildcards, WriteDecisions, is_one_level};
 
 use crate::mqtt::ReasonCode;
 use crate::mqtt::packet::Connect;
@@ -36,12 +36,13 @@ pub struct Caller {
     pub user: Option<Arc<str>>,
 }
 
-/// The rules of who may connect and do what, as the configuration has them.
-#[derive(Debug, Clone, PartialEq)]
+/// The rules of who may connect and do what, as the configuration has them. By default clients on this machine may do
+/// everything.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rules {
     /// The users by name. Where there are none, user names and passwords are not looked at, and whoever has a
     /// certificate may do everything.
-    pub users: HashMap<Arc<str>, User>,
+    pub users: Arc<HashMap<Arc<str>, User>>,
     /// Those who bring no user name.
     pub anonymous: Anonymous,
 }
@@ -69,9 +70,16 @@ pub enum Anonymous {
     From(Vec<AddressRange>, FilterTemplates),
 }
 
-/// Who may connect to a listener, and do what. Cloning shares what it knows of passwords.
+/// Who may connect to a listener, and do what. By default everybody may do everything.
 #[derive(Debug, Clone, Default)]
 pub struct Access(Option<Arc<Inner>>);
+
+/// Makes the access of several listeners: those with the same users share what is known of passwords.
+#[derive(Debug, Default)]
+pub struct Accesses {
+    passwords: Vec<(Rules, Arc<Passwords>)>,
+    complaints: Arc<Complaints>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -82,29 +90,45 @@ struct Inner {
     everybody: FilterTemplates,
 }
 
-impl Default for Rules {
-    /// Clients on this machine may do everything.
-    fn default() -> Self {
-        Self { users: HashMap::new(), anonymous: Anonymous::Loopback }
+impl Rules {
+    /// Whether some user can show who it is by a password.
+    pub fn has_passwords(&self) -> bool {
+        self.users.values().any(|user| user.password.is_some())
+    }
+}
+
+impl Accesses {
+    /// Access by `rules`.
+    ///
+    /// # Errors
+    /// Where the system gives no random numbers.
+    pub fn of(&mut self, rules: Rules) -> Result<Access, NoRandomness> {
+        let known = self.passwords.iter().find(|(other, _)| Arc::ptr_eq(&other.users, &rules.users));
+        let passwords = match known {
+            Some((_, passwords)) => Arc::clone(passwords),
+            None => {
+                let hashes = rules.users.iter().filter_map(|(name, user)| {
+                    let password = user.password.clone()?;
+                    Some((Arc::clone(name), password))
+                });
+                let passwords = Passwords::new(hashes)?;
+                self.passwords.push((rules.clone(), Arc::clone(&passwords)));
+                passwords
+            }
+        };
+        let complaints = Arc::clone(&self.complaints);
+        let everybody = FilterTemplates::everything_but_commands();
+        Ok(Access(Some(Arc::new(Inner { rules, passwords, complaints, everybody }))))
     }
 }
 
 impl Access {
-    /// Access by `rules`. [`Access::default`] lets everybody do everything.
+    /// Access by `rules`, for one listener.
     ///
     /// # Errors
     /// Where the system gives no random numbers.
     pub fn new(rules: Rules) -> Result<Self, NoRandomness> {
-        let with_password = rules.users.iter().filter_map(|(name, user)| {
-            let password = user.password.clone()?;
-            Some((Arc::clone(name), password))
-        });
-        Ok(Self(Some(Arc::new(Inner {
-            passwords: Passwords::new(with_password)?,
-            complaints: Arc::default(),
-            everybody: FilterTemplates::everything_but_commands(),
-            rules,
-        }))))
+        Accesses::default().of(rules)
     }
 
     /// Whether `caller` may connect as `connect` says, and what it may do then. `client_id` is the one of `connect`, or

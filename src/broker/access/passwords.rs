@@ -156,8 +156,8 @@ impl Passwords {
                     // It runs to its end whether or not the client still waits: the turn is over only then.
                     tokio::task::spawn_blocking(move || {
                         let is_right = hash.verify(&password) && name.is_some();
-                        check.finish(name, is_right);
                         drop(turn);
+                        check.finish(name, is_right);
                     });
                     answer
                 }

@@ -206,7 +206,7 @@ fn filters<'a>(gateway: &str, templates: impl IntoIterator<Item = &'a Template>)
 }
 
 /// Whether a name that a client brought means itself in a filter, and nothing more.
-fn is_one_level(name: &str) -> bool {
+pub fn is_one_level(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('$') && !name.contains(['/', '+', '#', '\0'])
 }
 
