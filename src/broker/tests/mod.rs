@@ -1,5 +1,6 @@
 //! The broker among clients that speak raw packets: over sockets and streams, with and without the hook of a runtime.
 
+mod access;
 mod flow;
 mod handshake;
 mod qos;
