@@ -117,6 +117,7 @@ impl Broker {
             prelude,
             session_present: true,
             expiry_interval,
+            keep_alive: connect.keep_alive,
             will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
         };
         slot.heard(now);
@@ -129,6 +130,7 @@ impl Broker {
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
         drop(sessions);
+        self.timers.schedule(&slot);
         if self.cancellation().is_cancelled() {
             // The broker is stopping, and may have told its connections already.
             slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
@@ -161,8 +163,11 @@ impl Broker {
         }
     }
 
-    /// Does what is due for a session without connection.
+    /// Does what is due for a session: ends a connection that is silent, or what waited for its return.
     pub(super) fn handle_due(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        if slot.close_silent(now) {
+            return;
+        }
         self.handle_due_locked(self.sessions.lock(), slot, now);
     }
 
