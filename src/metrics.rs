@@ -31,10 +31,10 @@ pub struct BrokerMetrics {
     pub expired: Counter,
     /// Messages left out because they were too large for their receiver.
     pub too_large: Counter,
-    /// Messages of clients that were not allowed to publish them.
-    pub denied: Counter,
     /// QoS 2 messages sent anew because the peer had forgotten the session.
     pub qos2_resent: Counter,
+    /// Messages of clients that may not publish them.
+    pub refused: Counter,
     /// Connections accepted.
     pub connections: Counter,
 }

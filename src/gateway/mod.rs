@@ -21,7 +21,7 @@ use crate::bridge::Bridge;
 use crate::broker::access::Access;
 use crate::broker::access::hash::NoRandomness;
 use crate::broker::listener::Entrance;
-use crate::broker::{Broker, Limits, QueueLimits, clock, listener};
+use crate::broker::{Broker, Limits, clock, listener};
 use crate::config::Configuration;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
 use crate::store::Journal;
@@ -72,7 +72,7 @@ impl Gateway {
             }
         }
 
-        let limits = limits_of(&settings.broker.limits);
+        let limits = settings.broker.limits.over(&Limits::default());
         let entrance = Entrance::new(Access::new(resolved.rules)?, limits.clone());
         let broker = Broker::start(limits, Arc::new(Journal::in_memory()));
         let gateway = Self {
@@ -137,18 +137,5 @@ async fn wait(tasks: &TaskTracker, what: &'static str) {
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!(what, count = tasks.len(), "some tasks are left behind");
-    }
-}
-
-fn limits_of(settings: &crate::broker::settings::Limits) -> Limits {
-    Limits {
-        connections: settings.connections.value as usize,
-        packet_bytes: usize::try_from(settings.packet.value.0).unwrap_or(usize::MAX),
-        inflight: settings.inflight.value,
-        queue: QueueLimits {
-            messages: settings.queue as usize,
-            bytes: usize::try_from(settings.queue_bytes.0).unwrap_or(usize::MAX),
-        },
-        ..Limits::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,16 +34,11 @@ pub enum Standing {
     TurnedAway(ReasonCode),
 }
 
-/// Accepts a connection: handshake, CONNECT, then whatever the client does until one side ends it.
-pub async fn accept(
-    broker: Arc<Broker>,
-    entrance: Arc<Entrance>,
-    address: Option<IpAddr>,
-    standing: Standing,
-    handshake: impl Future<Output = io::Result<Arrival>>,
-) -> End {
-    // Boxed, so that an open connection does not carry the room that its beginning and its end need.
-    let mut link = match Box::pin(enter(broker, entrance, address, standing, handshake)).await {
+/// Drives a connection that [`enter`] lets in until one side ends it.
+///
+/// The entering comes boxed, so that an open connection does not carry the room that its beginning needs.
+pub async fn drive(entering: Pin<Box<impl Future<Output = Result<Link, End>>>>) -> End {
+    let mut link = match entering.await {
         Ok(link) => link,
         Err(end) => return end,
     };
@@ -52,8 +48,8 @@ pub async fn accept(
     end
 }
 
-/// Takes CONNECT and lets the client in, or says why not.
-async fn enter(
+/// Takes the handshake and CONNECT, and lets the client in, or says why not.
+pub async fn enter(
     broker: Arc<Broker>,
     entrance: Arc<Entrance>,
     address: Option<IpAddr>,
@@ -105,7 +101,7 @@ async fn enter(
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
-    let (version, keep_alive) = (connect.version, connect.keep_alive);
+    let version = connect.version;
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admitted = match standing {
@@ -139,9 +135,7 @@ async fn enter(
     let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
     exchange.entrance = entrance;
     exchange.rights = rights;
-    let mut link = Link::new(io, receiver, exchange, partial);
-    link.watch_keep_alive(keep_alive);
-    Ok(link)
+    Ok(Link::new(io, receiver, exchange, partial))
 }
 
 /// The version that a CONNECT is refused in which cannot be taken: its own, or 3.1.1 where it is none of ours.

@@ -85,6 +85,8 @@ pub struct Attachment {
     pub session_present: bool,
     /// Seconds that the session outlives the connection.
     pub expiry_interval: u32,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub keep_alive: u16,
     /// Published when the connection ends without DISCONNECT.
     pub will: Option<Box<Will>>,
 }
@@ -120,6 +122,28 @@ pub struct Due {
     pub will: Option<Box<Will>>,
     /// Whether the session is over.
     pub ends: bool,
+}
+
+/// How soon a message would be sent, from never to at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Readiness {
+    /// There is no connection, and there will be none.
+    Gone,
+    /// When the client comes back.
+    Away,
+    /// After what waits already.
+    Busy,
+    /// At once.
+    Ready,
+}
+
+/// What is left of a session that has ended.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// The will that has not been published.
+    pub(super) will: Option<Box<Will>>,
+    /// Messages of shared subscriptions that other members get.
+    pub(super) shared: Vec<Entry>,
 }
 
 /// The context of deliveries: when, and what is recorded of them.
@@ -285,6 +309,7 @@ impl SessionSlot {
             dirty: true,
             blocked: false,
             wants_room: false,
+            keep_alive: attachment.keep_alive,
             closing: None,
             waker: None,
         }));
@@ -341,10 +366,26 @@ impl SessionSlot {
         due
     }
 
+    /// Asks the connection to close if it has one and that has been silent for too long. `false` where it has none.
+    pub(super) fn close_silent(&self, now: Millis) -> bool {
+        let mut outgoing = self.lock();
+        let Attached::Wire(wire) = &mut outgoing.attached else {
+            return false;
+        };
+        if wire.silent_at(self.last_heard()).is_some_and(|at| at <= now) {
+            wire.closing = Some(ReasonCode::KeepAliveTimeout);
+            wire.wake();
+        }
+        true
+    }
+
     /// The time for which a timer must be set, if none that is set already comes before it.
     pub(super) fn arm_timer(&self) -> Option<Millis> {
         let mut outgoing = self.lock();
-        let at = [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?;
+        let at = match &outgoing.attached {
+            Attached::Wire(wire) => wire.silent_at(self.last_heard())?,
+            _ => [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?,
+        };
         if outgoing.timer_at.is_some_and(|armed| armed <= at) {
             return None;
         }
@@ -357,9 +398,13 @@ impl SessionSlot {
         self.lock().timer_at = None;
     }
 
-    /// Ends the session: closes a connection that it still has, and returns a will that has not been published.
-    pub fn end(&self, reason: ReasonCode) -> Option<Box<Will>> {
+    /// Ends the session: closes a connection that it still has, and returns what others must hear of.
+    pub(super) fn end(&self, reason: ReasonCode) -> Remains {
         let mut outgoing = self.lock();
+        // What may have been received at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+        let unfinished = outgoing.session.unacknowledged(QoS::AtLeastOnce);
+        let mut shared: Vec<Entry> = unfinished.filter(|entry| entry.delivery.share.is_some()).cloned().collect();
+        shared.extend(outgoing.take_queued(|entry| entry.delivery.share.is_some()));
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
         outgoing.epoch += 1;
         let will = outgoing.will.take();
@@ -371,7 +416,33 @@ impl SessionSlot {
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
-        will
+        Remains { will, shared }
+    }
+
+    /// Takes what waits for it of the shared subscriptions `filters`, so that other members get it.
+    pub(super) fn take_queued(&self, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
+        let mut outgoing = self.lock();
+        let is_shared = |entry: &Entry| entry.delivery.share.as_ref().is_some_and(|share| filters.contains(share));
+        let taken = outgoing.take_queued(is_shared);
+        outgoing.record_settled(self.queue_id, taken.iter().filter_map(|entry| entry.sequence), batch);
+        taken
+    }
+
+    /// How soon a message that is delivered now would be sent.
+    pub(super) fn readiness(&self) -> Readiness {
+        let outgoing = self.lock();
+        match &outgoing.attached {
+            Attached::None if outgoing.durable => Readiness::Away,
+            Attached::None => Readiness::Gone,
+            Attached::Wire(wire) if wire.closing.is_some() => Readiness::Gone,
+            Attached::Wire(wire)
+                if outgoing.queue.is_empty() && outgoing.session.has_room() && wire.buffered() < MAX_BUFFERED_BYTES =>
+            {
+                Readiness::Ready
+            }
+            Attached::Wire(_) => Readiness::Busy,
+            Attached::Local(_) => Readiness::Ready,
+        }
     }
 
     /// Whether the session is over.

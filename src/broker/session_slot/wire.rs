@@ -27,6 +27,8 @@ pub(super) struct Wire {
     pub(super) blocked: bool,
     /// Whether the link's task is to be woken once the buffer has been written.
     pub(super) wants_room: bool,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub(super) keep_alive: u16,
     pub(super) closing: Option<ReasonCode>,
     pub(super) waker: Option<Waker>,
 }
@@ -76,6 +78,12 @@ impl Wire {
             return Attention::Wait;
         }
         Attention::Read
+    }
+
+    /// When the peer will have been silent for too long [MQTT-3.1.2-22]; `None` where that is for ever, or known.
+    pub(super) fn silent_at(&self, last_heard: Millis) -> Option<Millis> {
+        (self.keep_alive > 0 && self.closing.is_none())
+            .then(|| Millis(last_heard.0 + u64::from(self.keep_alive) * 1500))
     }
 
     /// The socket is gone.

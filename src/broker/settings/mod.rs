@@ -94,7 +94,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Size;
+    use crate::broker;
 
     fn resolve(json: &str) -> Result<Vec<String>, Vec<String>> {
         let settings: Settings = serde_json::from_str(json).unwrap();
@@ -147,6 +147,10 @@ mod tests {
     #[test]
     fn limits_have_bounds() {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
-        assert_eq!(Limits::default().queue_bytes, Size(16 * 1024 * 1024));
+        let limits: Limits =
+            serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
+        let limits = limits.over(&broker::Limits::default());
+        assert_eq!((limits.queue.bytes, limits.queue.messages), (1024 * 1024, 10_000));
+        assert_eq!((limits.rate, limits.session_expiry), (Some(1.0), Some(86_400)));
     }
 }

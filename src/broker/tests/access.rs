@@ -177,7 +177,7 @@ fn what_a_user_may_not_write_is_refused_and_reaches_nobody() {
             all.has_nothing().await;
         }
         assert_eq!(world.broker.router.retained_count(), 0);
-        assert_eq!(world.broker.metrics.denied.value(), 2 * 3 * 4);
+        assert_eq!(world.broker.metrics.refused.value(), 2 * 3 * 5);
     });
 }
 

@@ -232,5 +232,5 @@ async fn connections_that_have_gone_leave_no_timers() {
         world.connect_as(connect).await.leave().await;
     }
     let timers = world.broker.timers.len();
-    assert!(timers <= 2000, "{timers} timers for no connection");
+    assert!(timers <= 64, "{timers} timers for no connection");
 }
