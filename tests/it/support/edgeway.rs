@@ -24,7 +24,11 @@ impl Edgeway {
     /// # Panics
     /// When it ends instead; the message holds what it said.
     pub fn start(configuration: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder can be made"), configuration)
+    }
+
+    /// [`Edgeway::start`] in a folder that has something in it already.
+    pub fn start_in(folder: TempDir, configuration: &str) -> Self {
         let mut edgeway = Self { port: free_port(), folder, peer: None };
         edgeway.configure(configuration);
         edgeway.start_again();
