@@ -1,6 +1,6 @@
 //! `edgeway passwd`: makes the hash of a password for `users`.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -120,7 +120,7 @@ impl Drop for Quiet {
 }
 
 /// A line from a terminal that gives each key as it is pressed.
-fn read_typed(input: impl Read) -> anyhow::Result<Vec<u8>> {
+fn read_typed(input: impl BufRead) -> anyhow::Result<Vec<u8>> {
     let mut typed = Vec::new();
     for byte in input.bytes() {
         match byte.context("cannot read from the terminal")? {

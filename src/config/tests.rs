@@ -645,6 +645,7 @@ fn the_examples_of_the_reference_have_no_mistakes() {
     let references = [
         include_str!("../../README.md"),
         include_str!("../../docs/configuration.md"),
+        include_str!("../../docs/configuration/access.md"),
         include_str!("../../docs/configuration/http.md"),
         include_str!("../../docs/configuration/modbus.md"),
         include_str!("../../docs/configuration/serial.md"),
