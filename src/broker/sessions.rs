@@ -67,6 +67,22 @@ impl Broker {
         }
         let now = clock::now();
         let client_id = assigned.unwrap_or(connect.client_id);
+        let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
+        let mut connack = ConnAck::new(ReasonCode::Success, false);
+        connack.receive_maximum = limits.inflight;
+        connack.maximum_packet_size = Some(limits.packet_bytes as u32);
+        connack.topic_alias_maximum = limits.topic_aliases;
+        connack.assigned_client_identifier = assigned;
+        connack.session_expiry_interval =
+            (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
+        connack.server_keep_alive = limits.server_keep_alive(connect);
+        connack.shared_subscription_available = false;
+        let mut prelude = Vec::new();
+        connack.encode(connect.version, &mut prelude);
+        if connect.maximum_packet_size.is_some_and(|maximum| prelude.len() > maximum as usize) {
+            // What the client must know of us does not fit into what it takes [MQTT-3.1.2-24].
+            return Err((ReasonCode::PacketTooLarge, writer));
+        }
 
         // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
         let mut sessions = self.sessions.lock();
@@ -84,13 +100,14 @@ impl Broker {
             return Err((ReasonCode::QuotaExceeded, writer));
         }
         let (slot, session_present, ended_will) = match known {
-            Some(slot) if !connect.clean_start => (slot, true, None),
+            Some(slot) if !connect.clean_start && slot.is_durable() => (slot, true, None),
             old => {
                 let slot = self.new_slot(client_id.into());
                 // The key is the old session's name where there is one.
                 sessions.remove(client_id);
                 sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
-                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
+                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3]; and one that
+                // does not outlive its connection ends with that, because it is taken over.
                 (slot, false, old.and_then(|old| self.close_session(&old, batch)))
             }
         };
@@ -99,16 +116,8 @@ impl Broker {
         if session_present {
             self.router.restrict(&slot, rights);
         }
-        let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
-        let mut connack = ConnAck::new(ReasonCode::Success, session_present);
-        connack.receive_maximum = limits.inflight;
-        connack.maximum_packet_size = Some(limits.packet_bytes as u32);
-        connack.topic_alias_maximum = limits.topic_aliases;
-        connack.assigned_client_identifier = assigned;
-        connack.session_expiry_interval =
-            (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
-        connack.shared_subscription_available = false;
-        let mut prelude = Vec::new();
+        connack.session_present = session_present;
+        prelude.clear();
         connack.encode(connect.version, &mut prelude);
         let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };
         let attachment = Attachment {

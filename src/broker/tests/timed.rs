@@ -93,6 +93,29 @@ async fn without_keep_alive_a_client_may_be_silent_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keep_alive_that_the_broker_chooses_is_announced_and_counts() {
+    let maximum_keep_alive = std::num::NonZeroU16::new(20);
+    let world = World::in_memory_with(Limits { maximum_keep_alive, ..Limits::default() });
+    // Version, what the client asks for, what is announced, what counts.
+    for (version, asked, announced, counts) in [
+        (Version::V5, 0, Some(20), 20),
+        (Version::V5, 21, Some(20), 20),
+        (Version::V5, 20, None, 20),
+        (Version::V5, 10, None, 10),
+        // 3.1.1 has no word for it, so that the client's own counts.
+        (Version::V3, 40, None, 40),
+    ] {
+        let mut connect = Connect::new(version, "c");
+        connect.keep_alive = asked;
+        let mut peer = world.dial().await;
+        let Got::ConnAck(connack) = peer.say_connect(connect).await else { panic!() };
+        assert_eq!(connack.server_keep_alive, announced, "{version:?} {asked}");
+        let elapsed = taken(async { while peer.next().await != Got::Closed {} }).await;
+        assert_after(elapsed, seconds(counts) * 3 / 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn connect_must_come_in_time() {
     let world = World::in_memory();
     for beginning in [&b""[..], &[0x10], &[0x10, 100, 0, 4, b'M']] {
