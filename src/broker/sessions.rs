@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access::Rights;
-use super::session_slot::{Attachment, SessionSlot, Will};
+use super::router::Origin;
+use super::session_slot::{Attachment, SessionSlot, Turn, Will};
 use super::{Broker, Limits, clock};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
@@ -145,13 +146,13 @@ impl Broker {
         }
         if let Some(will) = ended_will {
             // One that still waited for its delay comes now: its session is over [MQTT-3.1.3-9].
-            self.publish_will(&will, now);
+            self.publish_will(&slot, &will, now);
         }
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
             if will.delay_interval == 0 {
-                self.publish_will(&will, now);
+                self.publish_will(&slot, &will, now);
             }
         }
         Ok(Connected { slot, epoch })
@@ -186,7 +187,7 @@ impl Broker {
         }
         drop(sessions);
         if let Some(will) = due.will {
-            self.publish_will(&will, now);
+            self.publish_will(slot, &will, now);
         }
         if due.ends {
             let mut batch = Batch::default();
@@ -194,7 +195,7 @@ impl Broker {
             self.router.finish(&mut batch);
             // One that still waited for its delay comes now.
             if let Some(will) = will {
-                self.publish_will(&will, now);
+                self.publish_will(slot, &will, now);
             }
         }
     }
@@ -207,10 +208,16 @@ impl Broker {
         slot.end(ReasonCode::SessionTakenOver)
     }
 
-    fn publish_will(&self, will: &Will, now: Millis) {
+    /// Publishes a will of the client of `slot`, which does not get it itself where it said no local [MQTT-3.8.3-3].
+    fn publish_will(&self, slot: &Arc<SessionSlot>, will: &Will, now: Millis) {
         let mut message = will.message.clone();
         message.expires_at = will.expiry_interval.map(|seconds| now.plus_seconds(seconds));
-        self.router.publish_all(&[message], now);
+        let mut batch = Batch::default();
+        let mut turn = Turn { now, batch: &mut batch };
+        let origin = Origin { slot: Some(slot), received: None };
+        self.router.publish(&Publication::from_message(&message), origin, &mut turn);
+        self.metrics.received.add(1);
+        self.router.finish(&mut batch);
     }
 
     /// A client identifier that nobody has.

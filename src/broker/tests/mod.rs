@@ -7,8 +7,10 @@ mod redelivery;
 mod replies;
 mod retained;
 mod session;
+mod subscriptions;
 mod timed;
 mod v5;
+mod wills;
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -290,3 +290,49 @@ fn a_session_moves_between_the_versions_with_all_that_it_has() {
         }
     });
 }
+
+#[test]
+fn what_waited_is_measured_by_what_the_client_takes_now() {
+    everywhere(async |world| {
+        let mut publisher = world.connect(Version::V5, "publisher").await;
+        let mut subscriber = world.resume(Version::V5, "subscriber").await;
+        subscriber.subscribe("t", QoS::ExactlyOnce).await;
+        subscriber.leave().await;
+        let large = "x".repeat(200);
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for text in [&large, "before", &large, "after"] {
+                publisher.publish(&Say::new("t", text, qos)).await;
+            }
+        }
+        let mut connect = resuming(Version::V5, "subscriber");
+        connect.maximum_packet_size = Some(200);
+        connect.receive_maximum = 1;
+        let mut subscriber = world.connect_as(connect).await;
+        assert_eq!(subscriber.texts(4).await, ["before", "after", "before", "after"]);
+        subscriber.has_nothing().await;
+        assert_eq!(world.broker.session("subscriber").unwrap().backlog(), (0, 0));
+        // What was left out counts as sent: it does not come once there would be room for it.
+        world.resume(Version::V5, "subscriber").await.has_nothing().await;
+    });
+}
+
+#[test]
+fn a_session_under_a_name_that_the_broker_gave_is_found_again() {
+    everywhere(async |world| {
+        let mut peer = world.dial().await;
+        let Got::ConnAck(connack) = peer.say_connect(resuming(Version::V5, "")).await else { panic!() };
+        assert!(!connack.session_present);
+        let name = connack.assigned.unwrap();
+        peer.subscribe("t", QoS::AtLeastOnce).await;
+        peer.publish(&Say::new("t", "1", QoS::AtLeastOnce)).await;
+        peer.vanish(&world, &name).await;
+        let mut peer = world.dial().await;
+        let Got::ConnAck(connack) = peer.say_connect(resuming(Version::V5, &name)).await else { panic!() };
+        assert_eq!((connack.session_present, connack.assigned), (true, None));
+        assert_eq!(peer.message().await.text(), "1");
+        // Nobody else is called so.
+        let mut other = world.dial().await;
+        let Got::ConnAck(connack) = other.say_connect(resuming(Version::V5, "")).await else { panic!() };
+        assert_ne!(connack.assigned.unwrap(), name);
+    });
+}

@@ -230,6 +230,14 @@ async fn a_message_counts_its_expiry_down_and_goes_when_it_is_over() {
         publisher.publish(&Say { expiry: Some(expiry), retain, ..Say::new(topic, text, QoS::AtLeastOnce) }).await;
     }
     publisher.publish(&Say::new("t", "for ever", QoS::AtLeastOnce)).await;
+    // Of no use in a second: only who is there gets it, and what remains of nothing is nothing.
+    let mut here = world.connect_as(patient("here")).await;
+    here.subscribe("now", QoS::AtLeastOnce).await;
+    publisher.publish(&Say { expiry: Some(0), retain: true, ..Say::new("now", "now", QoS::AtLeastOnce) }).await;
+    let now = here.message().await;
+    assert_eq!((now.text(), now.expiry), ("now", Some(0)));
+    here.subscribe("now", QoS::AtLeastOnce).await;
+    here.has_nothing().await;
     sleep(seconds(30)).await;
     let mut subscriber = world.resume(Version::V5, "subscriber").await;
     let long = subscriber.message().await;
