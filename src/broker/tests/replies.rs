@@ -3,6 +3,7 @@
 use super::*;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::packet::ConnAck;
+use crate::mqtt::tests::malformed::MALFORMED;
 
 impl Peer {
     /// Everything that comes to `bytes`, but for the answers to the two PINGREQs that follow it: what one read leads
@@ -285,5 +286,40 @@ fn a_server_that_ends_a_connection_says_why_once_and_closes() {
         let mut bytes = encoded(&[&Packet::Connect(Connect::new(Version::V3, "c"))], Version::V3);
         bytes.extend_from_slice(b"\0\0\xC0\0");
         assert_eq!(last_words(&world, &bytes).await, b"\x20\x02\0\0");
+    });
+}
+
+#[test]
+fn every_wrong_packet_ends_its_connection_and_no_other() {
+    everywhere(async |world| {
+        let mut bystander = world.connect(Version::V5, "bystander").await;
+        bystander.subscribe("t", QoS::AtLeastOnce).await;
+        for &(what, version, first, body, reason) in MALFORMED.iter().copied().flatten() {
+            let packet = [&[first, body.len() as u8], body].concat();
+            let mut bytes = encoded(&[&Packet::Connect(Connect::new(version, "c"))], version);
+            let is_connect = first >> 4 == 1;
+            if is_connect {
+                bytes.clear();
+            }
+            bytes.extend_from_slice(&packet);
+            let answer = last_words(&world, &bytes).await;
+            let expected = match (is_connect, Connect::version_of(body), version) {
+                (true, None, _) if reason == ReasonCode::UnsupportedProtocolVersion => b"\x20\x02\0\x01".to_vec(),
+                (true, Some(Version::V3), _) if reason == ReasonCode::ClientIdentifierNotValid => {
+                    b"\x20\x02\0\x02".to_vec()
+                }
+                (true, Some(Version::V5), _) => vec![0x20, 3, 0, reason as u8, 0],
+                // 3.1.1 has no return code for it.
+                (true, ..) => Vec::new(),
+                (false, _, Version::V3) => b"\x20\x02\0\0".to_vec(),
+                (false, _, Version::V5) => {
+                    let connack = usize::from(answer[1]) + 2;
+                    [&answer[..connack], &[0xE0, 1, reason as u8]].concat()
+                }
+            };
+            assert_eq!(answer, expected, "{what}: {version:?} 0x{first:02X} {body:02X?}");
+        }
+        bystander.publish(&Say::new("t", "1", QoS::AtLeastOnce)).await;
+        assert_eq!(bystander.message().await.text(), "1");
     });
 }
