@@ -265,3 +265,33 @@ async fn connections_that_have_gone_leave_no_timers() {
     let timers = world.broker.timers.len();
     assert!(timers <= 2000, "{timers} timers for no connection");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_always_behind_is_still_heard() {
+    let mut limits = Limits::default();
+    limits.queue.messages = 500;
+    let world = World::in_memory_with(limits);
+    let mut connect = Connect::new(Version::V5, "slow");
+    connect.keep_alive = 10;
+    let mut slow = world.connect_as(connect).await;
+    slow.subscribe("t", QoS::AtMostOnce).await;
+    let topic = crate::mqtt::TopicName::new("t").unwrap();
+    let message = crate::mqtt::Message::new(&topic, &[b'x'; 1000]);
+    let mut answers = 0;
+    for _ in 0..100 {
+        // More than it takes in a second, so that its buffer and its queue are always full.
+        for _ in 0..600 {
+            world.broker.router.publish_all(std::slice::from_ref(&message), crate::broker::clock::now());
+        }
+        slow.raw(&[0xC0, 0]).await;
+        sleep(seconds(1)).await;
+        for _ in 0..30 {
+            match slow.next().await {
+                Got::Message(_) => {}
+                Got::PingResp => answers += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(answers > 0);
+}
