@@ -128,8 +128,10 @@ impl Wire {
                 packet_id: header.packet_id,
                 topic,
                 topic_alias: None,
-                // What remains, and at least one second of it: 0 would be expired [MQTT-3.3.2-6].
-                message_expiry_interval: publication.expires_at.map(|at| at.since(now).div_ceil(1000).max(1) as u32),
+                // What remains [MQTT-3.3.2-6]. What is sent again counts no more [MQTT-4.3.3-7], and 0 would be expired.
+                message_expiry_interval: publication
+                    .expires_at
+                    .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
             sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
