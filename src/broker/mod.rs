@@ -20,6 +20,7 @@ pub mod router;
 pub mod session_slot;
 mod sessions;
 pub mod settings;
+pub mod sys_topics;
 mod timers;
 pub mod trie;
 pub mod turn;

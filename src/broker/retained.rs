@@ -94,6 +94,12 @@ impl Retained {
         });
     }
 
+    /// Bytes of all payloads.
+    pub fn payload_bytes(&self) -> u64 {
+        let bytes = |value: &Mutex<Message>| value.lock().unwrap_or_else(PoisonError::into_inner).payload().len() as u64;
+        self.values.values().map(bytes).sum()
+    }
+
     /// Topics that have a retained message.
     pub fn len(&self) -> usize {
         self.values.len()

@@ -58,7 +58,9 @@ impl Broker {
 
         // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
         let mut sessions = self.sessions.lock();
-        let (slot, session_present, ended_will) = match sessions.get(client_id).map(Arc::clone) {
+        let known = sessions.get(client_id).map(Arc::clone);
+        let was_connected = known.as_ref().is_some_and(|slot| slot.is_connected());
+        let (slot, session_present, ended_will) = match known {
             Some(slot) if !connect.clean_start => (slot, true, None),
             old => {
                 let slot = self.new_slot(client_id.into());
@@ -97,6 +99,9 @@ impl Broker {
             });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
+        if !was_connected {
+            self.metrics.clients.enter();
+        }
         drop(sessions);
         if self.cancellation().is_cancelled() {
             // The broker is stopping, and may have told its connections already.
@@ -121,6 +126,10 @@ impl Broker {
         let now = clock::now();
         let sessions = self.sessions.lock();
         if slot.detach(epoch, publish_will, now) {
+            // A bridge's session has no place among those of clients.
+            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                self.metrics.clients.leave();
+            }
             self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
             return;
@@ -144,6 +153,9 @@ impl Broker {
             sessions.remove(slot.client_id());
         }
         drop(sessions);
+        if due.ends && slot.is_durable() {
+            self.metrics.expired_sessions.add(1);
+        }
         if let Some(will) = due.will {
             self.publish_will(&will, now);
         }
@@ -188,6 +200,11 @@ impl Broker {
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
         self.sessions.lock().len()
+    }
+
+    /// All sessions, connected or not, in no order.
+    pub(super) fn all_sessions(&self) -> Vec<Arc<SessionSlot>> {
+        self.sessions.lock().values().map(Arc::clone).collect()
     }
 
     /// The session of a client identifier.

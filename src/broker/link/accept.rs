@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::exchange::Exchange;
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::Broker;
+use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::Receiver;
 use crate::mqtt::packet::{ConnAck, Connect, kind};
@@ -61,6 +62,8 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
+    broker.metrics.received.add(Tally::packet(length));
+    broker.metrics.connects.add(1);
     let (version, keep_alive) = (connect.version, connect.keep_alive);
     let mut batch = Batch::default();
     let connected = match broker.connect(&connect, writer.take(), &mut batch) {
