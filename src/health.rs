@@ -56,11 +56,7 @@ struct State {
 impl HealthTable {
     /// An entry for the bridge `name`, which is not connected yet; `backlog` tells what waits for it when it is asked,
     /// and must not wait itself.
-    pub fn bridge(
-        &self,
-        name: &str,
-        backlog: impl Fn() -> Backlog + Send + Sync + 'static,
-    ) -> Arc<BridgeHealth> {
+    pub fn bridge(&self, name: &str, backlog: impl Fn() -> Backlog + Send + Sync + 'static) -> Arc<BridgeHealth> {
         let health = Arc::new(BridgeHealth {
             name: name.into(),
             state: State::new(&self.changed),
@@ -225,7 +221,8 @@ mod tests {
         let meter = table.device("meter");
         let plug = table.device("plug");
         drop(meter);
-        let names = |table: &HealthTable| table.devices().iter().map(|device| device.name().to_owned()).collect::<Vec<_>>();
+        let names =
+            |table: &HealthTable| table.devices().iter().map(|device| device.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&table), ["plug"]);
         let _pump = table.device("pump");
         assert_eq!(names(&table), ["plug", "pump"]);

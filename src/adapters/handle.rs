@@ -56,7 +56,15 @@ impl AdapterHandle {
         commands: mpsc::Receiver<Message>,
         cancelled: CancellationToken,
     ) -> Self {
-        Self { gateway, publish, commands, gate: CommandGate::new(topics), cancelled, health: Arc::default(), devices: Vec::new() }
+        Self {
+            gateway,
+            publish,
+            commands,
+            gate: CommandGate::new(topics),
+            cancelled,
+            health: Arc::default(),
+            devices: Vec::new(),
+        }
     }
 
     /// Keeps the entries of its `devices` in the table of the gateway's health.

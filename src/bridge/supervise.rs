@@ -312,6 +312,8 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
         // What came in by a bridge never goes back out on it.
         no_local: true,
         identifiers: Vec::new(),
+        readable: None,
+        share: None,
         route: Some(Arc::new(Route {
             name: route.remap.from().as_str().into(),
             order: u16::try_from(order).unwrap_or(u16::MAX),

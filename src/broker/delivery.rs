@@ -15,6 +15,10 @@ pub struct Delivery {
     pub no_local: bool,
     /// Identifiers of the subscriptions that matched, sent along in 5.0; mostly none or one.
     pub identifiers: Vec<u32>,
+    /// The filters of what the client may read, where that is not everything that its subscription matches.
+    pub readable: Option<Arc<[TopicFilter]>>,
+    /// The filter with the name of its group, where the subscription is a shared one.
+    pub share: Option<TopicFilter>,
     /// The bridge route that it belongs to; `None` for clients.
     pub route: Option<Arc<Route>>,
 }
@@ -96,8 +100,15 @@ impl Delivery {
             retain: RetainRule::OnlyStored,
             no_local: false,
             identifiers: Vec::new(),
+            readable: None,
+            share: None,
             route: None,
         }
+    }
+
+    /// Whether the client may read `topic`, which its filter matches.
+    pub fn may_read(&self, topic: &str) -> bool {
+        self.readable.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
     }
 
     /// One delivery for a message that several subscriptions of one session matched: the first route of a bridge;

@@ -1,20 +1,26 @@
 //! Listeners: accept connections, and go on accepting whatever happens.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{Broker, link};
+use super::access::Access;
+use super::link::Standing;
+use super::{Broker, Limits, link};
+use crate::mqtt::ReasonCode;
 use crate::net::Transport;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// Pause after accepting failed, which is mostly because file descriptors ran out.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(200);
+/// Connections beyond the limit that are told so; more are closed without a word.
+const MAX_TURNED_AWAY: usize = 16;
 
 /// Opens a listening socket whose connections send small packets at once.
 ///
@@ -29,8 +35,81 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections for `broker` until it stops.
-pub fn serve(broker: &Arc<Broker>, listener: TcpListener) {
+/// The rules of one listener, and who has come in by it.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Who may connect.
+    pub access: Access,
+    /// What each of them is allowed.
+    pub limits: Limits,
+    connected: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// A connection below MQTT, after the handshakes of TLS and WebSocket.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection.
+    pub transport: Transport,
+    /// The user that its certificate names.
+    pub user: Option<Arc<str>>,
+}
+
+/// The place that a connection takes; it is given back when this is dropped.
+#[derive(Debug)]
+struct Place {
+    broker: Arc<Broker>,
+    entrance: Arc<Entrance>,
+    address: Option<IpAddr>,
+}
+
+impl Entrance {
+    /// The rules of a listener.
+    pub fn new(access: Access, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { access, limits, connected: AtomicUsize::new(0), by_address: Mutex::default() })
+    }
+
+    /// Counts a connection from `address`, where it keeps count of addresses. `false` where there are too many.
+    fn enter(&self, address: Option<IpAddr>) -> bool {
+        let (Some(limit), Some(address)) = (self.limits.connections_per_address, address) else {
+            return true;
+        };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_default();
+        *count += 1;
+        *count <= limit
+    }
+
+    fn leave(&self, address: Option<IpAddr>) {
+        let (Some(_), Some(address)) = (self.limits.connections_per_address, address) else {
+            return;
+        };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl From<Transport> for Arrival {
+    fn from(transport: Transport) -> Self {
+        Self { transport, user: None }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.broker.connected.fetch_sub(1, Ordering::Relaxed);
+        self.entrance.connected.fetch_sub(1, Ordering::Relaxed);
+        self.entrance.leave(self.address);
+    }
+}
+
+/// Accepts connections for `broker` by the rules of `entrance` until it stops.
+pub fn serve(broker: &Arc<Broker>, listener: TcpListener, entrance: Arc<Entrance>) {
     let serving = Arc::clone(broker);
     broker.tasks().spawn(async move {
         loop {
@@ -43,7 +122,7 @@ pub fn serve(broker: &Arc<Broker>, listener: TcpListener) {
                     if !cfg!(target_os = "linux") {
                         let _ = stream.set_nodelay(true);
                     }
-                    serving.accept(Transport::tcp(stream), &address);
+                    serving.accept_transport(Transport::tcp(stream), Some(address.ip()), &entrance);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -55,21 +134,50 @@ pub fn serve(broker: &Arc<Broker>, listener: TcpListener) {
 }
 
 impl Broker {
-    /// Takes a connection that has been accepted; it is closed at once where there are too many.
-    pub fn accept(self: &Arc<Self>, transport: Transport, from: &dyn std::fmt::Display) {
+    /// Takes a connection that needs no handshake below MQTT; see [`Broker::accept`].
+    pub fn accept_transport(self: &Arc<Self>, transport: Transport, address: Option<IpAddr>, entrance: &Arc<Entrance>) {
+        self.accept(address, entrance, std::future::ready(Ok(transport.into())));
+    }
+
+    /// Takes a connection from `address` by the rules of `entrance`. `handshake` makes its transport, in a task of its
+    /// own; it and CONNECT together have the connect timeout. Where there are too many connections it is told so and
+    /// closed, and at once where too many wait for that.
+    pub fn accept(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        entrance: &Arc<Entrance>,
+        handshake: impl Future<Output = io::Result<Arrival>> + Send + 'static,
+    ) {
         if self.cancellation().is_cancelled() {
             return;
         }
-        if self.connected.load(Ordering::Relaxed) >= self.limits().connections {
-            tracing::warn!(%from, limit = self.limits().connections, "too many connections");
+        let place = Place { broker: Arc::clone(self), entrance: Arc::clone(entrance), address };
+        let everywhere = self.connected.fetch_add(1, Ordering::Relaxed);
+        let here = entrance.connected.fetch_add(1, Ordering::Relaxed);
+        let too_many_of_address = !entrance.enter(address);
+        let over =
+            everywhere.saturating_sub(self.limits().connections).max(here.saturating_sub(entrance.limits.connections));
+        let is_full = everywhere >= self.limits().connections || here >= entrance.limits.connections;
+        let from = address.map(tracing::field::display);
+        if over >= MAX_TURNED_AWAY {
+            tracing::debug!(from, "too many connections; closed without a word");
             return;
         }
-        self.connected.fetch_add(1, Ordering::Relaxed);
-        self.metrics.connections.add(1);
-        let broker = Arc::clone(self);
+        let standing = if is_full {
+            tracing::warn!(from, limit = entrance.limits.connections, "too many connections");
+            Standing::TurnedAway(ReasonCode::QuotaExceeded)
+        } else if too_many_of_address {
+            let limit = entrance.limits.connections_per_address;
+            tracing::warn!(from, limit, "too many connections from one address");
+            Standing::TurnedAway(ReasonCode::QuotaExceeded)
+        } else {
+            self.metrics.connections.add(1);
+            Standing::Welcome
+        };
+        let (broker, entrance) = (Arc::clone(self), Arc::clone(entrance));
         self.tasks().spawn(async move {
-            let end = link::accept(Arc::clone(&broker), transport).await;
-            broker.connected.fetch_sub(1, Ordering::Relaxed);
+            let end = link::accept(broker, entrance, address, standing, handshake).await;
+            drop(place);
             if let link::End::Protocol(error) = end {
                 tracing::info!(%error, reason = %error.reason, "client disconnected for what it sent");
             }

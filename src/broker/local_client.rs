@@ -35,6 +35,8 @@ impl LocalClient {
             retain: RetainRule::AsPublished,
             no_local: true,
             identifiers: Vec::new(),
+            readable: None,
+            share: None,
             route: None,
         });
         let router = &self.broker.router;

@@ -7,10 +7,12 @@
 //! Lock order: sessions, a session's awaiting retained, routes, then one slot. Nothing awaits under any of them, and
 //! nobody holds two slots.
 
+pub mod access;
 mod buffers;
 pub mod clock;
 pub mod delivery;
 mod delivery_queue;
+mod limits;
 pub mod link;
 pub mod listener;
 mod local_client;
@@ -20,6 +22,7 @@ pub mod router;
 pub mod session_slot;
 mod sessions;
 pub mod settings;
+mod shared;
 pub mod sys_topics;
 mod timers;
 pub mod trie;
@@ -35,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use delivery_queue::QueueLimits;
+pub use limits::Limits;
+pub use listener::Entrance;
 pub use local_client::LocalClient;
 pub use router::Router;
 pub use session_slot::SessionSlot;
@@ -47,36 +52,6 @@ use timers::Timers;
 /// Between two looks for retained messages that have expired: until then they only take room.
 const RETAINED_EXPIRY: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What the broker allows its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time.
-    pub connections: usize,
-    /// Bytes of a packet, fixed header included.
-    pub packet_bytes: usize,
-    /// QoS 1 and 2 messages in flight, in each direction.
-    pub inflight: u16,
-    /// The queue of each session.
-    pub queue: QueueLimits,
-    /// Topic aliases that a client may use.
-    pub topic_aliases: u16,
-    /// From the connection's start to its CONNECT.
-    pub connect_timeout: std::time::Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 1000,
-            packet_bytes: 1024 * 1024,
-            inflight: 100,
-            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024 },
-            topic_aliases: 64,
-            connect_timeout: std::time::Duration::from_secs(10),
-        }
-    }
-}
-
 /// A broker. It owns its sessions, routes and tasks; dropping it does not stop the tasks, [`Broker::stop`] does.
 #[derive(Debug)]
 pub struct Broker {
@@ -84,7 +59,8 @@ pub struct Broker {
     pub router: Router,
     /// What it counts.
     pub metrics: Arc<BrokerMetrics>,
-    limits: Limits,
+    /// The rules for what reaches the broker without a listener, and for the gateway itself.
+    entrance: Arc<Entrance>,
     sessions: Sessions,
     timers: Timers,
     next_queue: AtomicU64,
@@ -100,7 +76,7 @@ impl Broker {
         let broker = Arc::new(Self {
             router: Router::new(journal, Arc::clone(&metrics)),
             metrics,
-            limits,
+            entrance: Entrance::new(access::Access::default(), limits),
             sessions: Sessions::default(),
             timers: Timers::default(),
             next_queue: AtomicU64::new(1),
@@ -126,9 +102,14 @@ impl Broker {
         broker
     }
 
-    /// What clients are allowed.
+    /// What all clients are allowed together, and each where its listener says nothing else.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.entrance.limits
+    }
+
+    /// The rules for what reaches the broker without a listener: everybody may do everything.
+    pub fn entrance(&self) -> &Arc<Entrance> {
+        &self.entrance
     }
 
     /// Cancelled when the broker stops.
@@ -152,6 +133,6 @@ impl Broker {
     /// A session that nobody can take over by its client identifier: of the gateway itself.
     pub fn new_slot(&self, name: Arc<str>) -> Arc<SessionSlot> {
         let queue = QueueId(self.next_queue.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        SessionSlot::new(name, queue, self.limits.queue, Arc::clone(&self.metrics))
+        SessionSlot::new(name, queue, self.limits().queue, Arc::clone(&self.metrics))
     }
 }

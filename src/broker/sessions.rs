@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::session_slot::{Attachment, SessionSlot, Will};
-use super::{Broker, clock};
+use super::access::Rights;
+use super::session_slot::{Attachment, Remains, SessionSlot, Will};
+use super::{Broker, Limits, clock};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
 use crate::mqtt::{Millis, Publication, ReasonCode, Version};
@@ -27,6 +28,17 @@ impl Sessions {
     }
 }
 
+/// A client that may connect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entering<'a> {
+    pub(super) connect: &'a Connect<'a>,
+    /// The client identifier that it gets where it brings none.
+    pub(super) assigned_client_id: Option<&'a str>,
+    /// Those of its listener.
+    pub(super) limits: &'a Limits,
+    pub(super) rights: &'a Rights,
+}
+
 /// A connection that has been let in.
 #[derive(Debug)]
 pub(super) struct Connected {
@@ -42,42 +54,60 @@ impl Broker {
     /// The reason code to refuse with.
     pub(super) fn connect(
         self: &Arc<Self>,
-        connect: &Connect<'_>,
+        entering: &Entering<'_>,
         writer: Option<SocketWriter>,
         batch: &mut Batch,
     ) -> Result<Connected, (ReasonCode, Option<SocketWriter>)> {
+        let &Entering { connect, assigned_client_id: assigned, limits, rights } = entering;
         if connect.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, writer));
         }
-        if connect.will.is_some_and(|will| will.topic.starts_with("$SYS/")) {
+        if connect.will.is_some_and(|will| !rights.may_publish(will.topic) || will.topic.starts_with("$SYS/")) {
             return Err((ReasonCode::NotAuthorized, writer));
         }
         let now = clock::now();
-        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
-        let client_id: &str = assigned.as_deref().unwrap_or(connect.client_id);
+        let client_id = assigned.unwrap_or(connect.client_id);
 
         // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
         let mut sessions = self.sessions.lock();
         let known = sessions.get(client_id).map(Arc::clone);
+        if let Some(owner) = known.as_ref().and_then(|slot| slot.owner())
+            && rights.user() != Some(&owner)
+        {
+            drop(sessions);
+            tracing::warn!(client = client_id, %owner, user = rights.user().map(display), "the client id is another user's");
+            return Err((ReasonCode::ClientIdentifierNotValid, writer));
+        }
+        if known.is_none() && sessions.len() >= self.limits().sessions {
+            drop(sessions);
+            tracing::warn!(client = client_id, limit = self.limits().sessions, "too many sessions");
+            return Err((ReasonCode::QuotaExceeded, writer));
+        }
         let was_connected = known.as_ref().is_some_and(|slot| slot.is_connected());
-        let (slot, session_present, ended_will) = match known {
-            Some(slot) if !connect.clean_start => (slot, true, None),
+        let (slot, session_present, remains) = match known {
+            Some(slot) if !connect.clean_start => (slot, true, Remains::default()),
             old => {
                 let slot = self.new_slot(client_id.into());
                 // The key is the old session's name where there is one.
                 sessions.remove(client_id);
                 sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
                 // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
-                (slot, false, old.and_then(|old| self.close_session(&old, batch)))
+                (slot, false, old.map(|old| self.close_session(&old, batch)).unwrap_or_default())
             }
         };
-        let limits = &self.limits;
+        slot.set_limits(limits.queue);
+        slot.set_owner(rights.user());
+        if session_present {
+            self.router.restrict(&slot, rights);
+        }
+        let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
         let mut connack = ConnAck::new(ReasonCode::Success, session_present);
         connack.receive_maximum = limits.inflight;
         connack.maximum_packet_size = Some(limits.packet_bytes as u32);
         connack.topic_alias_maximum = limits.topic_aliases;
-        connack.assigned_client_identifier = assigned.as_deref();
-        connack.shared_subscription_available = false;
+        connack.assigned_client_identifier = assigned;
+        connack.session_expiry_interval =
+            (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
         let mut prelude = Vec::new();
         connack.encode(connect.version, &mut prelude);
         let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };
@@ -87,7 +117,7 @@ impl Broker {
             window: connect.receive_maximum.min(limits.inflight),
             prelude,
             session_present: true,
-            expiry_interval: connect.session_expiry_interval,
+            expiry_interval,
             will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
         };
         slot.heard(now);
@@ -107,10 +137,7 @@ impl Broker {
             // The broker is stopping, and may have told its connections already.
             slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
         }
-        if let Some(will) = ended_will {
-            // One that still waited for its delay comes now: its session is over [MQTT-3.1.3-9].
-            self.publish_will(&will, now);
-        }
+        self.hand_on(remains, now);
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
@@ -132,6 +159,7 @@ impl Broker {
             }
             self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
+            self.share_queued(slot, now);
             return;
         }
         drop(sessions);
@@ -161,18 +189,36 @@ impl Broker {
         }
         if due.ends {
             let mut batch = Batch::default();
-            let will = self.close_session(slot, &mut batch);
+            let remains = self.close_session(slot, &mut batch);
             self.router.finish(&mut batch);
-            // One that still waited for its delay comes now.
-            if let Some(will) = will {
-                self.publish_will(&will, now);
-            }
+            self.hand_on(remains, now);
         }
     }
 
-    /// Ends a session with all that it has; a connection that it still has is taken over. Returns the will that has
-    /// not been published.
-    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Option<Box<Will>> {
+    /// What others get of a session that has ended: messages of shared subscriptions, and a will that still waited for
+    /// its delay [MQTT-3.1.3-9].
+    fn hand_on(&self, remains: Remains, now: Millis) {
+        if !remains.shared.is_empty() {
+            self.router.deliver_again(remains.shared, now);
+        }
+        if let Some(will) = remains.will {
+            self.publish_will(&will, now);
+        }
+    }
+
+    /// What waited for a member of shared subscriptions that has gone goes to the others, if one is connected.
+    fn share_queued(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        let filters = self.router.shared_with_others(slot);
+        if !filters.is_empty() {
+            let mut batch = Batch::default();
+            let entries = slot.take_queued(&filters, &mut batch);
+            self.router.deliver_again(entries, now);
+            self.router.finish(&mut batch);
+        }
+    }
+
+    /// Ends a session with all that it has; a connection that it still has is taken over.
+    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Remains {
         self.router.unsubscribe_all(slot);
         batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
         slot.end(ReasonCode::SessionTakenOver)
@@ -184,7 +230,8 @@ impl Broker {
         self.router.publish_all(&[message], now);
     }
 
-    fn assign_client_id(&self) -> String {
+    /// A client identifier that nobody has.
+    pub(super) fn assign_client_id(&self) -> String {
         use std::hash::{BuildHasher, RandomState};
         let unique = self.next_queue.fetch_add(1, Ordering::Relaxed);
         format!("edgeway-{:016x}", RandomState::new().hash_one(unique))

@@ -18,7 +18,7 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
-use crate::broker::{Broker, Limits, QueueLimits, clock, listener, sys_topics};
+use crate::broker::{Broker, Limits, clock, listener, sys_topics};
 use crate::config::Configuration;
 use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
@@ -68,7 +68,7 @@ impl Gateway {
             }
         }
 
-        let broker = Broker::start(limits_of(&settings.broker.limits), Arc::new(Journal::in_memory()));
+        let broker = Broker::start(settings.broker.limits.over(&Limits::default()), Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
             addresses,
@@ -91,7 +91,7 @@ impl Gateway {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            listener::serve(&gateway.broker, listener);
+            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
         }
         Ok(gateway)
     }
@@ -133,18 +133,5 @@ async fn wait(tasks: &TaskTracker, what: &'static str) {
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!(what, count = tasks.len(), "some tasks are left behind");
-    }
-}
-
-fn limits_of(settings: &crate::broker::settings::Limits) -> Limits {
-    Limits {
-        connections: settings.connections.value as usize,
-        packet_bytes: usize::try_from(settings.packet.value.0).unwrap_or(usize::MAX),
-        inflight: settings.inflight.value,
-        queue: QueueLimits {
-            messages: settings.queue as usize,
-            bytes: usize::try_from(settings.queue_bytes.0).unwrap_or(usize::MAX),
-        },
-        ..Limits::default()
     }
 }

@@ -1,25 +1,49 @@
 //! Accepting a connection: CONNECT comes first, in time.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::exchange::Exchange;
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::Broker;
+use crate::broker::access::Caller;
+use crate::broker::listener::{Arrival, Entrance};
+use crate::broker::sessions::Entering;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::Receiver;
 use crate::mqtt::packet::{ConnAck, Connect, kind};
 use crate::mqtt::{Packet, ReasonCode, Side, Version, wire};
-use crate::net::{SocketWriter, Transport};
+use crate::net::SocketWriter;
 use crate::store::Batch;
 
-/// Accepts a connection: CONNECT, then whatever the client does until one side ends it.
-pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
+/// How long a connection that is turned away gets for its CONNECT.
+const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether a connection is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes, once it has said CONNECT.
+    Welcome,
+    /// No: its CONNECT is answered with this reason.
+    TurnedAway(ReasonCode),
+}
+
+/// Accepts a connection: handshake, CONNECT, then whatever the client does until one side ends it.
+pub async fn accept(
+    broker: Arc<Broker>,
+    entrance: Arc<Entrance>,
+    address: Option<IpAddr>,
+    standing: Standing,
+    handshake: impl Future<Output = io::Result<Arrival>>,
+) -> End {
     // Boxed, so that an open connection does not carry the room that its beginning and its end need.
-    let mut link = match Box::pin(enter(broker, transport)).await {
+    let mut link = match Box::pin(enter(broker, entrance, address, standing, handshake)).await {
         Ok(link) => link,
         Err(end) => return end,
     };
@@ -30,17 +54,37 @@ pub async fn accept(broker: Arc<Broker>, transport: Transport) -> End {
 }
 
 /// Takes CONNECT and lets the client in, or says why not.
-async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
+async fn enter(
+    broker: Arc<Broker>,
+    entrance: Arc<Entrance>,
+    address: Option<IpAddr>,
+    standing: Standing,
+    handshake: impl Future<Output = io::Result<Arrival>>,
+) -> Result<Link, End> {
+    let limits = &entrance.limits;
+    let patience = match standing {
+        Standing::Welcome => limits.connect_timeout,
+        Standing::TurnedAway(_) => limits.connect_timeout.min(TURNED_AWAY_TIMEOUT),
+    };
+    let deadline = Instant::now() + patience;
+    let stopping = broker.cancellation();
+    let arrival = tokio::select! {
+        arrival = timeout_at(deadline, handshake) => arrival,
+        () = stopping.cancelled() => return Err(End::Closed(ReasonCode::ServerShuttingDown)),
+    };
+    let Arrival { transport, user } = match arrival {
+        Ok(arrival) => arrival.map_err(End::Transport)?,
+        Err(_) => return Err(End::Closed(ReasonCode::MaximumConnectTime)),
+    };
     let (mut io, mut writer) = split(transport);
-    let limits = broker.limits();
     let mut receiver = Receiver::new(Side::Server, Version::V5, limits.packet_bytes, limits.topic_aliases);
     let mut input = Vec::new();
-    let handshake = read_packet(&mut io, &mut receiver, &mut input);
-    let handshake = tokio::select! {
-        handshake = tokio::time::timeout(limits.connect_timeout, handshake) => handshake,
-        () = broker.cancellation().cancelled() => return Err(End::Closed(ReasonCode::ServerShuttingDown)),
+    let first = read_packet(&mut io, &mut receiver, &mut input);
+    let first = tokio::select! {
+        first = timeout_at(deadline, first) => first,
+        () = stopping.cancelled() => return Err(End::Closed(ReasonCode::ServerShuttingDown)),
     };
-    let length = match handshake {
+    let length = match first {
         Ok(Ok(length)) => length,
         Ok(Err(End::Protocol(error))) => {
             // A client of another protocol is not answered; one that tried to connect is told why, in 3.1.1
@@ -65,8 +109,27 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     broker.metrics.received.add(Tally::packet(length));
     broker.metrics.connects.add(1);
     let (version, keep_alive) = (connect.version, connect.keep_alive);
+    let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
+    let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let admitted = match standing {
+        Standing::Welcome => entrance.access.admit(&Caller { address, user }, &connect, client_id).await,
+        Standing::TurnedAway(reason) => Err(reason),
+    };
+    let rights = match admitted {
+        Ok(rights) => rights,
+        Err(reason) => {
+            refuse(&mut io, writer.as_mut(), version, reason).await;
+            return Err(End::Closed(reason));
+        }
+    };
     let mut batch = Batch::default();
-    let connected = match broker.connect(&connect, writer.take(), &mut batch) {
+    let entering = Entering {
+        connect: &connect,
+        assigned_client_id: assigned.as_deref(),
+        limits: &entrance.limits,
+        rights: &rights,
+    };
+    let connected = match broker.connect(&entering, writer.take(), &mut batch) {
         Ok(connected) => connected,
         Err((reason, mut writer)) => {
             refuse(&mut io, writer.as_mut(), version, reason).await;
@@ -76,7 +139,9 @@ async fn enter(broker: Arc<Broker>, transport: Transport) -> Result<Link, End> {
     broker.router.finish(&mut batch);
     tracing::debug!(client = %connected.slot.client_id(), ?version, "client connected");
     let partial = input.split_off(length);
-    let exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
+    let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
+    exchange.entrance = entrance;
+    exchange.rights = rights;
     let mut link = Link::new(io, receiver, exchange, partial);
     link.watch_keep_alive(keep_alive);
     Ok(link)

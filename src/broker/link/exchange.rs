@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use crate::broker::Broker;
+use crate::broker::access::{Reading as Readable, Rights};
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
+use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::turn;
@@ -44,6 +47,10 @@ pub(super) struct Exchange {
     pub(super) epoch: u64,
     pub(super) side: Side,
     pub(super) version: Version,
+    /// The rules of the listener.
+    pub(super) entrance: Arc<Entrance>,
+    /// What the client may do.
+    pub(super) rights: Arc<Rights>,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -57,6 +64,9 @@ pub(super) struct Exchange {
     awaits_retained: bool,
     /// Set when the peer said DISCONNECT.
     pub(super) disconnect: Option<ReasonCode>,
+    /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
+    allowance: f64,
+    allowance_at: Millis,
 }
 
 /// What one read batch collects.
@@ -94,6 +104,8 @@ impl Default for Box<Reading> {
 impl Exchange {
     pub(super) fn new(broker: Arc<Broker>, slot: Arc<SessionSlot>, epoch: u64, side: Side, version: Version) -> Self {
         Self {
+            entrance: Arc::clone(broker.entrance()),
+            rights: Rights::everything(),
             broker,
             slot,
             epoch,
@@ -105,6 +117,8 @@ impl Exchange {
             open: 0,
             awaits_retained: true,
             disconnect: None,
+            allowance: 0.0,
+            allowance_at: Millis(0),
         }
     }
 
@@ -141,47 +155,61 @@ impl Exchange {
         reading.received.payload_bytes += publish.payload.len() as u64;
         let frame = reading.frame.take();
         let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
+        let refusal = self.refusal(&publication);
+        if let Some(reason) = refusal {
+            tracing::debug!(client = %self.slot.client_id(), topic = publish.topic, %reason, "a message was refused");
+            self.broker.metrics.refused.add(1);
+        }
         let Some(packet_id) = publish.packet_id else {
-            self.route(&publication, None, reading);
+            if refusal.is_none() {
+                self.route(&publication, None, reading);
+            }
             return Ok(());
         };
         let reason = |routed: bool| if routed { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         if publish.qos == QoS::AtLeastOnce {
             self.open_exchange()?;
             reading.over += 1;
-            let reason = match self.refusal(publish.topic) {
-                Some(refusal) => refusal,
-                None => reason(self.route(&publication, None, reading)),
-            };
+            let reason = refusal.unwrap_or_else(|| reason(self.route(&publication, None, reading)));
             Packet::PubAck(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
             return Ok(());
         }
         // QoS 2: the message is delivered with its first PUBLISH, and its identifier kept until PUBREL.
-        let reason = match self.refusal(publish.topic) {
-            // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
+        let is_known = self.slot.inbound().contains(packet_id);
+        let reason = match refusal {
+            _ if is_known => ReasonCode::Success,
             Some(refusal) if self.version == Version::V5 => refusal,
-            _ if self.slot.inbound().contains(packet_id) => ReasonCode::Success,
-            _ => {
+            refusal => {
                 // Before it is noted: what is not delivered must not count as received.
                 self.open_exchange()?;
                 self.slot.inbound().handle_publish(packet_id);
-                reason(self.route(&publication, Some(packet_id), reading))
+                // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
+                refusal.unwrap_or_else(|| reason(self.route(&publication, Some(packet_id), reading)))
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
         Ok(())
     }
 
-    /// Why a client may not publish to `topic`.
-    fn refusal(&self, topic: &str) -> Option<ReasonCode> {
-        (self.side == Side::Server && topic.starts_with("$SYS/")).then_some(ReasonCode::NotAuthorized)
+    /// Why a client may not publish this.
+    fn refusal(&self, publication: &Publication<'_>) -> Option<ReasonCode> {
+        if self.side == Side::Client {
+            return None;
+        }
+        let topic = publication.topic;
+        if !self.rights.may_publish(topic) || topic.starts_with("$SYS/") {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        let limits = &self.entrance.limits;
+        if !limits.allow_topic(topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        let may_retain = !publication.retain || self.broker.router.may_retain(publication, self.broker.limits());
+        (!may_retain).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<PacketId>, reading: &mut Reading) -> bool {
-        if self.refusal(publication.topic).is_some() {
-            return false;
-        }
         let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
@@ -217,7 +245,7 @@ impl Exchange {
     /// Holds the peer to the receive maximum that we announced [MQTT-3.3.4-7]. 3.1.1 has none.
     fn open_exchange(&mut self) -> Result<(), CodecError> {
         self.open = self.open.saturating_add(1);
-        let limit = u32::from(self.broker.limits().inflight);
+        let limit = u32::from(self.entrance.limits.inflight);
         if self.open > limit && self.version == Version::V5 && self.side == Side::Server {
             return Err(CodecError::new(
                 ReasonCode::ReceiveMaximumExceeded,
@@ -244,15 +272,34 @@ impl Exchange {
                 codes.push(ReasonCode::TopicFilterInvalid as u8);
                 continue;
             };
-            if filter.as_str().starts_with("$share/") {
-                codes.push(ReasonCode::SharedSubscriptionsNotSupported as u8);
+            let limits = &self.entrance.limits;
+            if !limits.allow_topic(filter.unshared()) {
+                codes.push(ReasonCode::TopicFilterInvalid as u8);
                 continue;
             }
+            let is_full = {
+                let filters = self.slot.filters();
+                filters.len() >= limits.subscriptions && !filters.contains(&filter)
+            };
+            if is_full {
+                codes.push(ReasonCode::QuotaExceeded as u8);
+                continue;
+            }
+            let readable = match self.rights.reading(filter.unshared()) {
+                Readable::Everything => None,
+                Readable::Partly(readable) => Some(readable),
+                Readable::Nothing => {
+                    codes.push(ReasonCode::NotAuthorized as u8);
+                    continue;
+                }
+            };
             let delivery = Arc::new(Delivery {
                 qos: DeliveryQoS::AtMost(options.qos),
                 retain: if options.retain_as_published { RetainRule::AsPublished } else { RetainRule::OnlyStored },
                 no_local: options.no_local,
                 identifiers: subscribe.subscription_identifier.into_iter().collect(),
+                readable,
+                share: filter.share().is_some().then(|| filter.clone()),
                 route: None,
             });
             let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
@@ -264,6 +311,8 @@ impl Exchange {
                 identifier: subscribe.subscription_identifier,
             });
             let send_retained = match options.retain_handling {
+                // A group gets what comes from now on: none of its members is the one for what was stored.
+                _ if delivery.share.is_some() => false,
                 RetainHandling::Send => true,
                 RetainHandling::SendIfNew => new,
                 RetainHandling::DoNotSend => false,
@@ -321,9 +370,9 @@ impl Exchange {
     /// Ends a read batch: one append, one settling, and the replies once what they promise is committed.
     pub(super) fn finish(&mut self, reading: &mut Reading) {
         let packets = std::mem::take(&mut reading.packets);
+        let received = std::mem::take(&mut reading.received);
         if packets > 0 {
             self.slot.heard(reading.now);
-            let received = std::mem::take(&mut reading.received);
             let bytes = std::mem::take(&mut reading.bytes) as u64;
             self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
         }
@@ -331,6 +380,11 @@ impl Exchange {
             let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
             self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
             reading.acknowledgements.clear();
+        }
+        if let Some(rate) = self.entrance.limits.rate {
+            let elapsed = reading.now.since(self.allowance_at) as f64 / 1000.0;
+            self.allowance = (self.allowance + elapsed * rate).min(rate.max(1.0)) - received.publishes as f64;
+            self.allowance_at = reading.now;
         }
         let ticket = self.broker.router.journal().append(&mut reading.batch);
         let over = std::mem::take(&mut reading.over);
@@ -364,8 +418,15 @@ impl Exchange {
         }
     }
 
+    /// How long the peer is not read, because it has published faster than it may.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let rate = self.entrance.limits.rate.filter(|_| self.side == Side::Server && self.allowance < 0.0)?;
+        let elapsed = clock::now().since(self.allowance_at) as f64 / 1000.0;
+        Duration::try_from_secs_f64(-self.allowance / rate - elapsed).ok().filter(|pause| !pause.is_zero())
+    }
+
     pub(super) fn is_waiting_for_commits(&self) -> bool {
-        self.waiting.len() > usize::from(self.broker.limits().inflight)
+        self.waiting.len() > usize::from(self.entrance.limits.inflight)
     }
 
     /// Goes on with the retained messages of new subscriptions, as far as there is room: each in its newest state.

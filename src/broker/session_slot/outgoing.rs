@@ -24,6 +24,8 @@ pub(super) struct Outgoing {
     pub(super) dropped: u64,
     pub(super) attached: Attached,
     pub(super) epoch: u64,
+    /// The user whose session it is.
+    pub(super) owner: Option<Arc<str>>,
     /// Whether the session outlives its connection: then its deliveries are recorded.
     pub(super) durable: bool,
     /// Seconds that it outlives its connection.
@@ -82,6 +84,19 @@ impl Outgoing {
         });
         self.dropped += dropped;
         slot.metrics.dropped.add(dropped);
+    }
+
+    /// Takes the entries of QoS 1 and 2 that wait and for which `takes` says so.
+    pub(super) fn take_queued(&mut self, takes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        self.queue.remove_if(|entry| {
+            let goes = entry.sequence.is_some() && takes(entry);
+            if goes {
+                taken.push(entry.clone());
+            }
+            goes
+        });
+        taken
     }
 
     /// Pumps with a batch of its own, where no read batch is under way: settles are of no urgency.

@@ -168,7 +168,7 @@ impl SysTopics {
         tell("messages/inflight", &held.in_flight);
         tell("messages/stored", &(retained + held.messages));
         tell("store/messages/count", &(retained + held.messages));
-        tell("store/messages/bytes", &(self.broker.router.retained_bytes() + held.bytes));
+        tell("store/messages/bytes", &(self.broker.router.retained_bytes() as u64 + held.bytes));
         tell("subscriptions/count", &held.subscriptions);
         tell("shared_subscriptions/count", &held.shared_subscriptions);
         tell("packet/out/count", &held.outgoing);
@@ -234,7 +234,7 @@ impl SysTopics {
                 held.outgoing_bytes += waiting.queued_bytes + waiting.buffered_bytes;
             }
             for filter in &*slot.filters() {
-                let shared = filter.as_str().starts_with("$share/");
+                let shared = filter.share().is_some();
                 *(if shared { &mut held.shared_subscriptions } else { &mut held.subscriptions }) += 1;
             }
         }

@@ -52,7 +52,7 @@ impl Cloud {
     pub fn inside(&self) -> io::Result<SocketAddr> {
         let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let address = listener.local_addr()?;
-        listener::serve(&self.broker, listener);
+        listener::serve(&self.broker, listener, Arc::clone(self.broker.entrance()));
         Ok(address)
     }
 
@@ -93,7 +93,7 @@ impl Cable {
                 match accepted {
                     Ok((stream, from)) => {
                         let (near, far) = tokio::io::duplex(CABLE_BYTES);
-                        broker.accept(Transport::stream(far), &from);
+                        broker.accept_transport(Transport::stream(far), Some(from.ip()), broker.entrance());
                         tasks.spawn(carry(stream, near, pulled.clone()));
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,

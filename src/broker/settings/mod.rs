@@ -1,15 +1,19 @@
 //! The section `broker`: where it listens, who may connect, and how much a client may hold.
 
-use std::fmt;
+mod limits;
+mod listen;
+mod users;
+
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::settings::{Duration, Endpoint, Located, Mistake, NOT_AVAILABLE_YET, NotYet, OneOrMany, Size};
+use crate::settings::{Duration, Located, Mistake, NotYet, OneOrMany};
 
-/// The port of `mqtt://`.
-const MQTT_PORT: u16 = 1883;
+pub use limits::Limits;
+pub use listen::Listener;
+use listen::{MQTT_PORT, listener};
+pub use users::Anonymous;
 
 /// How often `$SYS` may be brought up to date, where it is at all.
 const SYS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -30,63 +34,6 @@ pub struct Settings {
     pub users: Option<NotYet>,
     /// How often `$SYS` is brought up to date, 1s to 1d; 0 is never, and then there is no `$SYS`. Default `10s`.
     pub sys_interval: Option<Located<Duration>>,
-}
-
-/// Who may connect without user and password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Anonymous {
-    /// `loopback`: clients on this machine.
-    #[default]
-    Loopback,
-    /// `true`: everybody who reaches a listener.
-    Everybody,
-    /// `false`: nobody.
-    Nobody,
-}
-
-/// How much one client may hold. Bridges are not counted.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Clients connected at the same time. Default 1000.
-    pub connections: Located<u32>,
-    /// The largest packet that is taken, 1 KB to 256 MB. Default `1MB`.
-    pub packet: Located<Size>,
-    /// QoS 1 and 2 messages on their way to a client, 1 to 65,535. Default 100.
-    pub inflight: Located<u16>,
-    /// Messages that wait for a client. Default 10000.
-    pub queue: u32,
-    /// Bytes that wait for a client. Default `16MB`.
-    pub queue_bytes: Size,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: Located::nowhere(1_000),
-            packet: Located::nowhere(Size(1024 * 1024)),
-            inflight: Located::nowhere(100),
-            queue: 10_000,
-            queue_bytes: Size(16 * 1024 * 1024),
-        }
-    }
-}
-
-/// A socket to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// A name or an address.
-    pub host: String,
-    /// 0 takes a free one.
-    pub port: u16,
-}
-
-impl fmt::Display for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint =
-            Endpoint { scheme: "mqtt".into(), host: self.host.clone(), port: Some(self.port), path: String::new() };
-        endpoint.fmt(f)
-    }
 }
 
 impl Settings {
@@ -142,84 +89,10 @@ impl Settings {
     }
 }
 
-impl Limits {
-    fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
-        if self.connections.value == 0 {
-            mistakes.push(self.connections.mistake("nobody could connect: 1 or more"));
-        }
-        if !(1024..=256 * 1024 * 1024).contains(&self.packet.value.0) {
-            mistakes.push(self.packet.mistake("the largest packet is 1KB to 256MB"));
-        }
-        if self.inflight.value == 0 {
-            mistakes.push(self.inflight.mistake("nothing could be sent: 1 to 65535"));
-        }
-        mistakes
-    }
-}
-
-fn listener(url: &Located<String>, anonymous: Anonymous) -> Result<Listener, Mistake> {
-    let endpoint = match url.strip_prefix("unix://") {
-        Some(_) => return Err(url.mistake(format!("`unix://` is {NOT_AVAILABLE_YET}"))),
-        None => Endpoint::parse(url)
-            .map_err(|error| url.mistake(format!("`{}` is no URL to listen on", url.value)).help(error.to_string()))?,
-    };
-    match endpoint.scheme.as_str() {
-        "mqtt" => {}
-        scheme @ ("mqtts" | "ws" | "wss") => {
-            return Err(url.mistake(format!("`{scheme}://` is {NOT_AVAILABLE_YET} for listeners")));
-        }
-        scheme => {
-            let mistake = url.mistake(format!("`{scheme}://` is nothing to listen on"));
-            return Err(mistake.help("mqtt://ADDRESS:PORT"));
-        }
-    }
-    if !endpoint.path.is_empty() {
-        return Err(url.mistake(format!("`{}` has no meaning in `mqtt://`", endpoint.path)));
-    }
-    if !endpoint.is_loopback() && anonymous != Anonymous::Everybody {
-        let mistake = url.mistake("beyond this machine a listener wants `anonymous: true`, or users");
-        return Err(mistake.help(
-            "write `anonymous: true` if everybody in the network may connect; `users` and `client_ca` are not available yet",
-        ));
-    }
-    Ok(Listener { host: endpoint.host, port: endpoint.port.unwrap_or(MQTT_PORT) })
-}
-
-impl<'de> Deserialize<'de> for Anonymous {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Word;
-
-        impl<'de> Visitor<'de> for Word {
-            type Value = Anonymous;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`true`, `false` or `loopback`")
-            }
-
-            fn visit_bool<E: Error>(self, everybody: bool) -> Result<Anonymous, E> {
-                Ok(if everybody { Anonymous::Everybody } else { Anonymous::Nobody })
-            }
-
-            fn visit_str<E: Error>(self, word: &str) -> Result<Anonymous, E> {
-                match word {
-                    "loopback" => Ok(Anonymous::Loopback),
-                    _ => Err(E::unknown_variant(word, &["loopback", "true", "false"])),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Anonymous, A::Error> {
-                Err(A::Error::custom(format!("{NOT_AVAILABLE_YET} as a map; there are loopback, true and false")))
-            }
-        }
-
-        deserializer.deserialize_any(Word)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker;
 
     fn resolve(json: &str) -> Result<Vec<String>, Vec<String>> {
         let settings: Settings = serde_json::from_str(json).unwrap();
@@ -277,6 +150,10 @@ mod tests {
     #[test]
     fn limits_have_bounds() {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
-        assert_eq!(Limits::default().queue_bytes, Size(16 * 1024 * 1024));
+        let limits: Limits =
+            serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
+        let limits = limits.over(&broker::Limits::default());
+        assert_eq!((limits.queue.bytes, limits.queue.messages), (1024 * 1024, 10_000));
+        assert_eq!((limits.rate, limits.session_expiry), (Some(1.0), Some(86_400)));
     }
 }
