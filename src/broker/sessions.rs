@@ -99,6 +99,7 @@ impl Broker {
             tracing::warn!(client = client_id, limit = self.limits().sessions, "too many sessions");
             return Err((ReasonCode::QuotaExceeded, writer));
         }
+        let was_connected = known.as_ref().is_some_and(|slot| slot.is_connected());
         let (slot, session_present, remains) = match known {
             Some(slot) if !connect.clean_start && slot.is_durable() => (slot, true, Remains::default()),
             old => {
@@ -140,6 +141,9 @@ impl Broker {
             });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
+        if !was_connected {
+            self.metrics.clients.enter();
+        }
         drop(sessions);
         self.timers.schedule(&slot);
         if self.cancellation().is_cancelled() {
@@ -162,6 +166,10 @@ impl Broker {
         let now = clock::now();
         let sessions = self.sessions.lock();
         if slot.detach(epoch, publish_will, now) {
+            // A bridge's session has no place among those of clients.
+            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                self.metrics.clients.leave();
+            }
             self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
             self.share_queued(slot, now);
@@ -189,6 +197,9 @@ impl Broker {
             sessions.remove(slot.client_id());
         }
         drop(sessions);
+        if due.ends && slot.is_durable() {
+            self.metrics.expired_sessions.add(1);
+        }
         if let Some(will) = due.will {
             self.publish_will(slot, &will, now);
         }
@@ -237,7 +248,7 @@ impl Broker {
         let mut turn = Turn { now, batch: &mut batch };
         let origin = Origin { slot: Some(slot), received: None };
         self.router.publish(&Publication::from_message(&message), origin, &mut turn);
-        self.metrics.received.add(1);
+        self.metrics.local.add(1);
         self.router.finish(&mut batch);
     }
 
@@ -258,6 +269,11 @@ impl Broker {
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
         self.sessions.lock().len()
+    }
+
+    /// All sessions, connected or not, in no order.
+    pub(super) fn all_sessions(&self) -> Vec<Arc<SessionSlot>> {
+        self.sessions.lock().values().map(Arc::clone).collect()
     }
 
     /// The session of a client identifier.

@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::broker::access::Caller;
 use crate::broker::listener::{Arrival, Entrance};
 use crate::broker::sessions::Entering;
+use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::Receiver;
 use crate::mqtt::packet::{ConnAck, Connect, kind};
@@ -101,6 +102,8 @@ pub async fn enter(
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
+    broker.metrics.received.add(Tally::packet(length));
+    broker.metrics.connects.add(1);
     let version = connect.version;
     let maximum_packet_size = connect.maximum_packet_size.map_or(usize::MAX, |maximum| maximum as usize);
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());

@@ -335,7 +335,7 @@ impl Link {
             match self.receiver.receive(&input[at..]) {
                 Ok(Received::Packet(packet, length)) => {
                     at += length;
-                    reading.packets = true;
+                    reading.packets += 1;
                     if let Err(error) = self.exchange.handle(&packet, &mut reading) {
                         break Err(End::Protocol(error));
                     }
@@ -360,6 +360,7 @@ impl Link {
                 Err(error) => break Err(End::Protocol(error)),
             }
         };
+        reading.bytes = at;
         self.exchange.finish(&mut reading);
         READING.set(Some(reading));
         result

@@ -10,6 +10,7 @@ mod retained;
 mod session;
 mod shared;
 mod subscriptions;
+mod sys_topics;
 mod timed;
 mod v5;
 mod wills;
@@ -23,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpSocket;
 
 use super::{Broker, Limits, turn};
+use crate::metrics::Tally;
 use crate::mqtt::connection::{Received, Receiver};
 use crate::mqtt::packet::{
     Ack, Connect, Disconnect, Publish, PublishProperties, Subscribe, SubscribeFilters, SubscriptionOptions,
@@ -126,6 +128,8 @@ impl World {
             version: Version::V5,
             next_id: 0,
             session_present: false,
+            said: Tally::default(),
+            heard: Tally::default(),
             patience: self.patience,
         }
     }
@@ -305,7 +309,21 @@ struct Peer {
     version: Version,
     next_id: u16,
     session_present: bool,
+    /// Packets said and heard, other than raw bytes.
+    said: Tally,
+    heard: Tally,
     patience: Duration,
+}
+
+fn count(tally: &mut Tally, packet: &Packet<'_>, length: usize) {
+    tally.bytes += length as u64;
+    match packet {
+        Packet::Publish(publish) => {
+            tally.publishes += 1;
+            tally.payload_bytes += publish.payload.len() as u64;
+        }
+        _ => tally.others += 1,
+    }
 }
 
 impl Peer {
@@ -318,6 +336,7 @@ impl Peer {
     async fn say(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
+        count(&mut self.said, packet, bytes.len());
         self.raw(&bytes).await;
     }
 
@@ -334,6 +353,7 @@ impl Peer {
             match self.receiver.receive(&self.input) {
                 Ok(Received::Packet(packet, length)) => {
                     let got = own(&packet);
+                    count(&mut self.heard, &packet, length);
                     self.input.drain(..length);
                     return got;
                 }
