@@ -18,6 +18,9 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
+use crate::broker::access::Access;
+use crate::broker::access::hash::NoRandomness;
+use crate::broker::listener::Entrance;
 use crate::broker::{Broker, Limits, clock, listener, sys_topics};
 use crate::config::Configuration;
 use crate::health::HealthTable;
@@ -33,6 +36,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// Passwords cannot be checked.
+    #[error("cannot check passwords: {0}")]
+    Passwords(#[from] NoRandomness),
 }
 
 /// A running gateway.
@@ -68,7 +74,9 @@ impl Gateway {
             }
         }
 
-        let broker = Broker::start(settings.broker.limits.over(&Limits::default()), Arc::new(Journal::in_memory()));
+        let limits = settings.broker.limits.over(&Limits::default());
+        let entrance = Entrance::new(Access::new(resolved.rules)?, limits.clone());
+        let broker = Broker::start(limits, Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
             addresses,
@@ -91,7 +99,7 @@ impl Gateway {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");
             }
-            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
+            listener::serve(&gateway.broker, listener, Arc::clone(&entrance));
         }
         Ok(gateway)
     }

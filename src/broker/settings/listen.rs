@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::Anonymous;
 use crate::settings::{Endpoint, Located, Mistake, NOT_AVAILABLE_YET};
 
 /// The port of `mqtt://`.
@@ -25,7 +24,7 @@ impl fmt::Display for Listener {
     }
 }
 
-pub(super) fn listener(url: &Located<String>, anonymous: Anonymous) -> Result<Listener, Mistake> {
+pub(super) fn listener(url: &Located<String>, welcomes_others: bool) -> Result<Listener, Mistake> {
     let endpoint = match url.strip_prefix("unix://") {
         Some(_) => return Err(url.mistake(format!("`unix://` is {NOT_AVAILABLE_YET}"))),
         None => Endpoint::parse(url)
@@ -44,10 +43,10 @@ pub(super) fn listener(url: &Located<String>, anonymous: Anonymous) -> Result<Li
     if !endpoint.path.is_empty() {
         return Err(url.mistake(format!("`{}` has no meaning in `mqtt://`", endpoint.path)));
     }
-    if !endpoint.is_loopback() && anonymous != Anonymous::Everybody {
-        let mistake = url.mistake("beyond this machine a listener wants `anonymous: true`, or users");
+    if !endpoint.is_loopback() && !welcomes_others {
+        let mistake = url.mistake("beyond this machine a listener wants users, `client_ca` or `anonymous`");
         return Err(mistake.help(
-            "write `anonymous: true` if everybody in the network may connect; `users` and `client_ca` are not available yet",
+            "for example anonymous: { from: 192.168.1.0/24, read: [\"#\"] }, or `anonymous: true` if everybody in the network may connect",
         ));
     }
     Ok(Listener { host: endpoint.host, port: endpoint.port.unwrap_or(MQTT_PORT) })
