@@ -163,6 +163,8 @@ pub async fn dial(
         session_present: connack.session_present,
         // The queue of a bridge outlives every connection.
         expiry_interval: u32::MAX,
+        // It is we who must be heard.
+        keep_alive: 0,
         will: None,
     };
     let (epoch, _) = slot.attach(attachment, now, &mut batch);

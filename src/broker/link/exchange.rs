@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     pub(super) entrance: Arc<Entrance>,
     /// What the client may do.
     pub(super) rights: Arc<Rights>,
+    /// Bytes of the largest packet that the client takes.
+    pub(super) maximum_packet_size: usize,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -111,6 +113,7 @@ impl Exchange {
             epoch,
             side,
             version,
+            maximum_packet_size: usize::MAX,
             receive: Arc::new([]),
             resumed_at: None,
             waiting: VecDeque::new(),
@@ -129,8 +132,16 @@ impl Exchange {
             Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::Recorded(ack.packet_id, ack.reason)),
             Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::Completed(ack.packet_id)),
             Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, reading),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, reading),
+            Packet::Subscribe(subscribe) => {
+                let begin = reading.replies.len();
+                self.handle_subscribe(subscribe, reading);
+                return self.check_reply(begin, reading);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                let begin = reading.replies.len();
+                self.handle_unsubscribe(unsubscribe, reading);
+                return self.check_reply(begin, reading);
+            }
             Packet::PingReq => Packet::PingResp.encode(self.version, &mut reading.replies),
             Packet::PingResp | Packet::UnsubAck(_) => {}
             Packet::SubAck(suback) => {
@@ -320,6 +331,16 @@ impl Exchange {
             self.await_retained(filter, delivery, send_retained);
         }
         Packet::SubAck(SubAck::new(subscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
+    }
+
+    /// Checks that the client takes the reply at `begin`. An answer to many filters may be too long, and has no code
+    /// that may be left out; all others are shorter than CONNACK was.
+    fn check_reply(&self, begin: usize, reading: &mut Reading) -> Result<(), CodecError> {
+        if reading.replies.len() - begin <= self.maximum_packet_size {
+            return Ok(());
+        }
+        reading.replies.truncate(begin);
+        Err(CodecError::new(ReasonCode::PacketTooLarge, "the answer is larger than the client takes [MQTT-3.1.2-24]"))
     }
 
     /// Notes that a subscription is to get retained messages: all, or those that it still awaits from before.

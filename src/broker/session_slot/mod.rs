@@ -85,6 +85,8 @@ pub struct Attachment {
     pub session_present: bool,
     /// Seconds that the session outlives the connection.
     pub expiry_interval: u32,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub keep_alive: u16,
     /// Published when the connection ends without DISCONNECT.
     pub will: Option<Box<Will>>,
 }
@@ -347,6 +349,7 @@ impl SessionSlot {
             dirty: true,
             blocked: false,
             wants_room: false,
+            keep_alive: attachment.keep_alive,
             closing: None,
             waker: None,
         });
@@ -405,10 +408,26 @@ impl SessionSlot {
         due
     }
 
+    /// Asks the connection to close if it has one and that has been silent for too long. `false` where it has none.
+    pub(super) fn close_silent(&self, now: Millis) -> bool {
+        let mut outgoing = self.lock();
+        let Attached::Wire(wire) = &mut outgoing.attached else {
+            return false;
+        };
+        if wire.silent_at(self.last_heard()).is_some_and(|at| at <= now) {
+            wire.closing = Some(ReasonCode::KeepAliveTimeout);
+            wire.wake();
+        }
+        true
+    }
+
     /// The time for which a timer must be set, if none that is set already comes before it.
     pub(super) fn arm_timer(&self) -> Option<Millis> {
         let mut outgoing = self.lock();
-        let at = [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?;
+        let at = match &outgoing.attached {
+            Attached::Wire(wire) => wire.silent_at(self.last_heard())?,
+            _ => [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?,
+        };
         if outgoing.timer_at.is_some_and(|armed| armed <= at) {
             return None;
         }

@@ -31,6 +31,8 @@ pub(super) struct Wire {
     pub(super) blocked: bool,
     /// Whether the link's task is to be woken once the buffer has been written.
     pub(super) wants_room: bool,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub(super) keep_alive: u16,
     pub(super) closing: Option<ReasonCode>,
     pub(super) waker: Option<Waker>,
 }
@@ -80,6 +82,12 @@ impl Wire {
             return Attention::Wait;
         }
         Attention::Read
+    }
+
+    /// When the peer will have been silent for too long [MQTT-3.1.2-22]; `None` where that is for ever, or known.
+    pub(super) fn silent_at(&self, last_heard: Millis) -> Option<Millis> {
+        (self.keep_alive > 0 && self.closing.is_none())
+            .then(|| Millis(last_heard.0 + u64::from(self.keep_alive) * 1500))
     }
 
     /// The socket is gone.
@@ -139,8 +147,10 @@ impl Wire {
                 packet_id: header.packet_id,
                 topic,
                 topic_alias: None,
-                // What remains, and at least one second of it: 0 would be expired [MQTT-3.3.2-6].
-                message_expiry_interval: publication.expires_at.map(|at| at.since(now).div_ceil(1000).max(1) as u32),
+                // What remains [MQTT-3.3.2-6]. What is sent again counts no more [MQTT-4.3.3-7], and 0 would be expired.
+                message_expiry_interval: publication
+                    .expires_at
+                    .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
             sender.encode_publish(header, publication.properties, publication.payload, part, buffer)

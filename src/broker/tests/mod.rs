@@ -4,12 +4,16 @@ mod flow;
 mod handshake;
 mod limits;
 mod qos;
+mod redelivery;
+mod replies;
 mod retained;
 mod session;
 mod shared;
+mod subscriptions;
 mod sys_topics;
 mod timed;
 mod v5;
+mod wills;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -85,7 +89,11 @@ impl World {
 
     /// For paused time: a socket's bytes take real time.
     fn in_memory() -> Self {
-        Self { patience: Duration::from_secs(1_000_000), ..Self::new(Kind::Stream, Limits::default()) }
+        Self::in_memory_with(Limits::default())
+    }
+
+    fn in_memory_with(limits: Limits) -> Self {
+        Self { patience: Duration::from_secs(1_000_000), ..Self::new(Kind::Stream, limits) }
     }
 
     /// A connection on which nothing has been said.
@@ -182,6 +190,7 @@ struct GotConnAck {
     receive_maximum: u16,
     topic_alias_maximum: u16,
     maximum_packet_size: Option<u32>,
+    server_keep_alive: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -215,6 +224,7 @@ fn own(packet: &Packet<'_>) -> Got {
             receive_maximum: connack.receive_maximum,
             topic_alias_maximum: connack.topic_alias_maximum,
             maximum_packet_size: connack.maximum_packet_size,
+            server_keep_alive: connack.server_keep_alive,
         }),
         Packet::Publish(publish) => {
             let mut properties = Vec::new();
