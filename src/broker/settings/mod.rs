@@ -175,6 +175,7 @@ mod tests {
     #[test]
     fn limits_have_bounds() {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
+        assert_eq!(resolve(r#"{"limits": {"keep_alive": "100ms"}}"#).unwrap_err().len(), 1);
         let limits: Limits =
             serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
         let limits = limits.over(&broker::Limits::default());
