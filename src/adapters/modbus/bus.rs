@@ -394,6 +394,7 @@ impl<W: Wire> Bus<W> {
         let name = self.layout.devices[device].name.clone();
         let state = &mut self.states[device];
         state.failures += 1;
+        handle.count_error(&name);
         if state.is_online && state.logged.as_ref() != Some(&reason) {
             tracing::warn!(device = &*name, error = reason, "read failed");
             state.logged = Some(reason.clone());
@@ -435,6 +436,9 @@ impl<W: Wire> Bus<W> {
         line.attempts = line.attempts.saturating_add(1);
         line.pause = (line.pause * 2).min(REOPEN_PAUSE.1);
         line.until = now + line.pause;
+        for device in &self.layout.devices {
+            handle.count_error(&device.name);
+        }
         if line.attempts >= self.pace.offline_after {
             for (state, device) in self.states.iter_mut().zip(&self.layout.devices) {
                 state.is_online = false;

@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::broker::access::Caller;
 use crate::broker::listener::{Arrival, Entrance};
 use crate::broker::sessions::Entering;
+use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::Receiver;
 use crate::mqtt::packet::{ConnAck, Connect, kind};
@@ -87,7 +88,7 @@ pub async fn enter(
             if let Some(version) = version_to_refuse(&input)
                 && (version == Version::V5 || error.reason.connect_return_code() < 3)
             {
-                refuse(&mut io, writer.as_mut(), version, error.reason).await;
+                refuse(&mut io, writer.as_mut(), version, error.reason, usize::MAX).await;
             }
             return Err(End::Protocol(error));
         }
@@ -101,7 +102,10 @@ pub async fn enter(
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
+    broker.metrics.received.add(Tally::packet(length));
+    broker.metrics.connects.add(1);
     let version = connect.version;
+    let maximum_packet_size = connect.maximum_packet_size.map_or(usize::MAX, |maximum| maximum as usize);
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admitted = match standing {
@@ -111,7 +115,7 @@ pub async fn enter(
     let rights = match admitted {
         Ok(rights) => rights,
         Err(reason) => {
-            refuse(&mut io, writer.as_mut(), version, reason).await;
+            refuse(&mut io, writer.as_mut(), version, reason, maximum_packet_size).await;
             return Err(End::Closed(reason));
         }
     };
@@ -125,7 +129,7 @@ pub async fn enter(
     let connected = match broker.connect(&entering, writer.take(), &mut batch) {
         Ok(connected) => connected,
         Err((reason, mut writer)) => {
-            refuse(&mut io, writer.as_mut(), version, reason).await;
+            refuse(&mut io, writer.as_mut(), version, reason, maximum_packet_size).await;
             return Err(End::Closed(reason));
         }
     };
@@ -135,6 +139,7 @@ pub async fn enter(
     let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
     exchange.entrance = entrance;
     exchange.rights = rights;
+    exchange.maximum_packet_size = maximum_packet_size;
     Ok(Link::new(io, receiver, exchange, partial))
 }
 
@@ -151,10 +156,20 @@ fn version_to_refuse(input: &[u8]) -> Option<Version> {
     }
 }
 
-/// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.
-async fn refuse(io: &mut Io, writer: Option<&mut SocketWriter>, version: Version, reason: ReasonCode) {
+/// Answers a CONNECT that is not let in, if the client takes packets of that size. Whether it reads the answer is its
+/// own affair.
+async fn refuse(
+    io: &mut Io,
+    writer: Option<&mut SocketWriter>,
+    version: Version,
+    reason: ReasonCode,
+    maximum_packet_size: usize,
+) {
     let mut bytes = Vec::new();
     ConnAck::new(reason, false).encode(version, &mut bytes);
+    if bytes.len() > maximum_packet_size {
+        return;
+    }
     match (io, writer) {
         (Io::Socket(_), Some(writer)) => {
             let _ = writer.try_write(&bytes);

@@ -175,7 +175,8 @@ impl Link {
         if let End::TakenOver = end {
             // The slot belongs to the new connection. A socket it has given its last words itself.
             let _ = timeout(LAST_WORDS, self.say_last(&words)).await;
-        } else if !words.is_empty() {
+        } else if reason.is_some() {
+            // Also without words of its own, as in 3.1.1: what was answered before must not be lost.
             exchange.slot.send(exchange.epoch, &words);
             let _ = timeout(LAST_WORDS, poll_fn(|cx| self.poll_last_words(cx))).await;
         } else if let End::Peer(_) = end {
@@ -334,7 +335,7 @@ impl Link {
             match self.receiver.receive(&input[at..]) {
                 Ok(Received::Packet(packet, length)) => {
                     at += length;
-                    reading.packets = true;
+                    reading.packets += 1;
                     if let Err(error) = self.exchange.handle(&packet, &mut reading) {
                         break Err(End::Protocol(error));
                     }
@@ -359,6 +360,7 @@ impl Link {
                 Err(error) => break Err(End::Protocol(error)),
             }
         };
+        reading.bytes = at;
         self.exchange.finish(&mut reading);
         READING.set(Some(reading));
         result

@@ -5,12 +5,13 @@ mod listen;
 mod password_file;
 mod users;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::access::Rules;
-use crate::settings::{Located, Mistake, Named, NotYet, OneOrMany};
+use crate::settings::{Duration, Located, Mistake, Named, NotYet, OneOrMany};
 
 pub use limits::Limits;
 pub use listen::Listener;
@@ -18,6 +19,9 @@ use listen::{MQTT_PORT, listener};
 pub use password_file::PasswordFile;
 pub use users::{Anonymous, AnonymousFrom, Filter, Password, Range, User};
 use users::{Clients, Context};
+
+/// How often `$SYS` may be brought up to date, where it is at all.
+const SYS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// The section `broker`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Settings {
     pub users: Named<User>,
     /// More users: a password file of mosquitto, `/etc/mosquitto/passwd`, or `{ path: ..., read: ["#"] }`.
     pub password_file: Option<Located<PasswordFile>>,
+    /// How often `$SYS` is brought up to date, 1s to 1d; 0 is never, and then there is no `$SYS`. Default `10s`.
+    pub sys_interval: Option<Located<Duration>>,
 }
 
 /// What follows from the section.
@@ -48,6 +54,11 @@ pub struct Resolved {
 }
 
 impl Settings {
+    /// How often `$SYS` is brought up to date; 0 is never.
+    pub fn sys_interval(&self) -> std::time::Duration {
+        self.sys_interval.map_or(std::time::Duration::from_secs(10), |interval| interval.value.0)
+    }
+
     /// The sockets to listen on, and who may connect. `gateway` is the gateway's name; relative paths are those of
     /// `folder`, and the password file is read.
     ///
@@ -66,6 +77,10 @@ impl Settings {
 
     fn resolve_with(&self, context: &Context<'_>) -> Result<Resolved, Vec<Mistake>> {
         let mut mistakes = self.limits.mistakes();
+        let sys_interval = self.sys_interval.filter(|interval| !interval.0.is_zero());
+        if let Some(mistake) = sys_interval.and_then(|interval| interval.outside("sys_interval", SYS_INTERVALS)) {
+            mistakes.push(mistake.help("0 is never"));
+        }
         let mut listeners = Vec::new();
         let clients = Clients {
             anonymous: self.anonymous.as_ref(),
@@ -145,8 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_tells_of_itself_every_few_seconds_or_never() {
+        let interval = |json: &str| serde_json::from_str::<Settings>(json).unwrap().sys_interval();
+        assert_eq!(interval("{}").as_secs(), 10);
+        assert_eq!(interval(r#"{"sys_interval": "1m"}"#).as_secs(), 60);
+        assert!(interval(r#"{"sys_interval": "0"}"#).is_zero());
+        assert!(resolve(r#"{"sys_interval": "0"}"#).is_ok());
+        for wrong in ["999ms", "25h"] {
+            let mistakes = resolve(&format!(r#"{{"sys_interval": "{wrong}"}}"#)).unwrap_err();
+            assert_eq!(mistakes, ["`sys_interval` is 1s to 1d"], "{wrong}");
+        }
+    }
+
+    #[test]
     fn limits_have_bounds() {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
+        assert_eq!(resolve(r#"{"limits": {"keep_alive": "100ms"}}"#).unwrap_err().len(), 1);
         let limits: Limits =
             serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
         let limits = limits.over(&broker::Limits::default());

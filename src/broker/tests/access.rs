@@ -34,16 +34,7 @@ impl Door {
         let arrival = Arrival { transport: Transport::stream(far), user: user.map(Arc::from) };
         let address: Option<IpAddr> = address.parse().ok();
         self.world.broker.accept(address, &self.entrance, std::future::ready(Ok(arrival)));
-        Peer {
-            stream: Box::pin(near),
-            receiver: Receiver::new(Side::Client, Version::V5, usize::MAX, u16::MAX),
-            input: Vec::new(),
-            kept: VecDeque::new(),
-            version: Version::V5,
-            next_id: 0,
-            session_present: false,
-            patience: self.world.patience,
-        }
+        self.world.peer(Box::pin(near))
     }
 
     /// The connection, and what CONNACK said.
