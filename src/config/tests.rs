@@ -107,11 +107,13 @@ bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: hi
     1 | broker: { users: { a: { password: *** } }, listen: "mqtts://127.0.0.1", anonymous: { from: 10.0.0.0/8 } }
       |           ^^^^^
 
-    error: `mqtts://` is not available yet for listeners
+    error: a listener with TLS wants `tls`
      --> /edgeway.yaml:1:50
       |
     1 | broker: { users: { a: { password: *** } }, listen: "mqtts://127.0.0.1", anonymous: { from: 10.0.0.0/8 } }
       |                                                    ^^^^^^^^^^^^^^^^^^^
+      |
+      = help: for example tls: { cert: server.crt, key: server.key }
 
     error: `anonymous` is not available yet as a map; there are loopback, true and false
      --> /edgeway.yaml:1:71

@@ -39,8 +39,8 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
     let mistaken = topic_template(settings, &resolved.gateway);
     let is_topic = mistaken.is_none();
     mistakes.extend(mistaken);
-    match settings.broker.resolve() {
-        _ if !is_clean(settings.broker.place) => mistakes.extend(settings.broker.mistakes_of_the_rest()),
+    match settings.broker.resolve(folder) {
+        _ if !is_clean(settings.broker.place) => mistakes.extend(settings.broker.mistakes_of_the_rest(folder)),
         Ok(listeners) => resolved.listeners = listeners,
         Err(more) => mistakes.extend(more),
     }

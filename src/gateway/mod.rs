@@ -18,11 +18,18 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
-use crate::broker::{Broker, Limits, QueueLimits, clock, listener};
+use crate::broker::access::Access;
+use crate::broker::settings::Listener;
+use crate::broker::socket::{self, Listening};
+use crate::broker::{Broker, Entrance, clock};
 use crate::config::Configuration;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
+use crate::net::server_tls::ServerTls;
 use crate::store::Journal;
+use listen::SocketFile;
 
+/// Between two looks whether certificates were replaced.
+const CERTIFICATE_CHECKS: Duration = Duration::from_secs(5);
 /// How long adapters and bridges get to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -39,6 +46,8 @@ pub enum StartError {
 pub struct Gateway {
     broker: Arc<Broker>,
     addresses: Vec<std::net::SocketAddr>,
+    /// The files of Unix sockets, which go with the gateway.
+    socket_files: Vec<SocketFile>,
     adapters: TaskTracker,
     bridges: TaskTracker,
     stop_adapters: CancellationToken,
@@ -52,11 +61,14 @@ impl Gateway {
     /// Where a socket cannot be opened; nothing runs then.
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
         let Configuration { settings, resolved, .. } = configuration;
-        let mut listeners = Vec::new();
-        for wanted in &resolved.listeners {
-            listeners.extend(listen::bind(&wanted.host, wanted.port).await.map_err(StartError::Listen)?);
+        let (mut opened, mut socket_files) = (Vec::new(), Vec::new());
+        for listener in &resolved.listeners {
+            let (sockets, file) = listen::open(listener).await.map_err(StartError::Listen)?;
+            opened.push((listener, sockets));
+            socket_files.extend(file);
         }
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let sockets = opened.iter().flat_map(|(_, sockets)| sockets);
+        let addresses = sockets.filter_map(Listening::local_address).collect();
 
         let mut adapters = resolved.adapters.adapters;
         if let Some((host, port)) = resolved.webhooks.filter(|_| !resolved.adapters.hooks.is_empty()) {
@@ -66,10 +78,11 @@ impl Gateway {
             }
         }
 
-        let broker = Broker::start(limits_of(&settings.broker.limits), Arc::new(Journal::in_memory()));
+        let broker = Broker::start(settings.broker.limits(), Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
             addresses,
+            socket_files,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
             stop_adapters: CancellationToken::new(),
@@ -83,11 +96,14 @@ impl Gateway {
         for bridge in bridges {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
-        for listener in listeners {
-            if let Ok(address) = listener.local_addr() {
-                tracing::info!(%address, "listening");
+        gateway.watch_certificates(&resolved.listeners);
+        for (listener, sockets) in opened {
+            let entrance = Entrance::new(Access::default(), listener.limits.clone());
+            for socket in sockets {
+                let url = socket.local_address().map_or_else(|| listener.to_string(), |address| listener.at(address));
+                tracing::info!(url, "listening");
+                socket::serve(&gateway.broker, socket, listen::layers(listener), Arc::clone(&entrance));
             }
-            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
         }
         Ok(gateway)
     }
@@ -97,7 +113,7 @@ impl Gateway {
         &self.broker
     }
 
-    /// The addresses that the broker listens on, with the ports that it got.
+    /// The TCP addresses that the broker listens on, with the ports that it got.
     pub fn addresses(&self) -> &[std::net::SocketAddr] {
         &self.addresses
     }
@@ -113,7 +129,26 @@ impl Gateway {
         if tokio::time::timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::warn!(clients = self.broker.tasks().len(), "some clients are left behind");
         }
+        drop(self.socket_files);
         tracing::info!("stopped");
+    }
+
+    /// Has new certificates taken without a restart.
+    fn watch_certificates(&self, listeners: &[Listener]) {
+        let mut watched: Vec<&Arc<ServerTls>> = Vec::new();
+        for tls in listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+            if watched.iter().any(|other| Arc::ptr_eq(tls, other)) {
+                continue;
+            }
+            watched.push(tls);
+            let (watch, stopping) = (Arc::clone(tls).watch(CERTIFICATE_CHECKS), self.broker.cancellation().clone());
+            self.broker.tasks().spawn(async move {
+                tokio::select! {
+                    () = stopping.cancelled() => {}
+                    () = watch => {}
+                }
+            });
+        }
     }
 
     /// `{gateway}/status`, retained: `online` after every start. Bridges say `offline` when it ends.
@@ -129,18 +164,5 @@ async fn wait(tasks: &TaskTracker, what: &'static str) {
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!(what, count = tasks.len(), "some tasks are left behind");
-    }
-}
-
-fn limits_of(settings: &crate::broker::settings::Limits) -> Limits {
-    Limits {
-        connections: settings.connections.value as usize,
-        packet_bytes: usize::try_from(settings.packet.value.0).unwrap_or(usize::MAX),
-        inflight: settings.inflight.value,
-        queue: QueueLimits {
-            messages: settings.queue as usize,
-            bytes: usize::try_from(settings.queue_bytes.0).unwrap_or(usize::MAX),
-        },
-        ..Limits::default()
     }
 }

@@ -145,6 +145,11 @@ impl ServerTls {
         Ok(Self { files, current: Mutex::new(Current { config, contents }) })
     }
 
+    /// Whether clients may show certificates.
+    pub fn names_clients(&self) -> bool {
+        self.files.clients.is_some()
+    }
+
     /// Reads the files again; whether something new is used from now on. Connections that there are go on as they are.
     ///
     /// # Errors
