@@ -298,6 +298,7 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
         no_local: true,
         identifiers: Vec::new(),
         readable: None,
+        share: None,
         route: Some(Arc::new(Route {
             name: route.remap.from().as_str().into(),
             order: u16::try_from(order).unwrap_or(u16::MAX),

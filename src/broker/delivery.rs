@@ -17,6 +17,8 @@ pub struct Delivery {
     pub identifiers: Vec<u32>,
     /// The filters of what the client may read, where that is not everything that its subscription matches.
     pub readable: Option<Arc<[TopicFilter]>>,
+    /// The filter with the name of its group, where the subscription is a shared one.
+    pub share: Option<TopicFilter>,
     /// The bridge route that it belongs to; `None` for clients.
     pub route: Option<Arc<Route>>,
 }
@@ -99,6 +101,7 @@ impl Delivery {
             no_local: false,
             identifiers: Vec::new(),
             readable: None,
+            share: None,
             route: None,
         }
     }

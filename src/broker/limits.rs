@@ -30,6 +30,10 @@ pub struct Limits {
     /// Messages a second that a client may publish over a longer time; it is read more slowly beyond that. `None` is
     /// no bound.
     pub rate: Option<f64>,
+    /// Topics with a retained message, of all clients together.
+    pub retained: usize,
+    /// Bytes of all retained messages.
+    pub retained_bytes: usize,
     /// Topic aliases that a client may use.
     pub topic_aliases: u16,
     /// From the connection's start to its CONNECT.
@@ -50,8 +54,19 @@ impl Default for Limits {
             topic_levels: 64,
             topic_bytes: 4096,
             rate: None,
+            retained: 100_000,
+            retained_bytes: 256 * 1024 * 1024,
             topic_aliases: 64,
             connect_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// Whether a topic name or filter has no more levels and bytes than it may.
+    pub fn allow_topic(&self, topic: &str) -> bool {
+        // A short topic cannot have many levels, and most are short.
+        let few = topic.len() < self.topic_levels || topic.split('/').count() <= self.topic_levels;
+        few && topic.len() <= self.topic_bytes
     }
 }

@@ -36,6 +36,7 @@ impl LocalClient {
             no_local: true,
             identifiers: Vec::new(),
             readable: None,
+            share: None,
             route: None,
         });
         let router = &self.broker.router;

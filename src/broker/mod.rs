@@ -22,6 +22,7 @@ pub mod router;
 pub mod session_slot;
 mod sessions;
 pub mod settings;
+mod shared;
 pub mod socket;
 mod timers;
 pub mod trie;

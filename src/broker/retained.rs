@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mqtt::{Message, Millis, Publication, topic};
@@ -12,6 +13,8 @@ pub struct Retained {
     values: HashMap<Arc<str>, Mutex<Message>, foldhash::fast::RandomState>,
     /// The same topics in order, so that a filter is answered from those that share its beginning.
     topics: BTreeSet<Arc<str>>,
+    /// Of all messages, with their bookkeeping.
+    bytes: AtomicUsize,
 }
 
 impl Retained {
@@ -24,7 +27,11 @@ impl Retained {
         }
         match self.values.get(publication.topic) {
             Some(value) => {
-                *value.lock().unwrap_or_else(PoisonError::into_inner) = publication.keep().clone();
+                let message = publication.keep().clone();
+                let size = message.size();
+                let old = std::mem::replace(&mut *value.lock().unwrap_or_else(PoisonError::into_inner), message);
+                self.bytes.fetch_add(size, Ordering::Relaxed);
+                self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
                 true
             }
             None => false,
@@ -34,12 +41,16 @@ impl Retained {
     /// Stores a message, or removes the one of its topic where its payload is empty [MQTT-3.3.1-6].
     pub fn store(&mut self, publication: &Publication<'_>) {
         if publication.payload.is_empty() {
-            self.values.remove(publication.topic);
+            if let Some(old) = self.values.remove(publication.topic) {
+                *self.bytes.get_mut() -= old.into_inner().unwrap_or_else(PoisonError::into_inner).size();
+            }
             self.topics.remove(publication.topic);
         } else if !self.replace(publication) {
             let topic: Arc<str> = publication.topic.into();
             self.topics.insert(Arc::clone(&topic));
-            self.values.insert(topic, Mutex::new(publication.keep().clone()));
+            let message = publication.keep().clone();
+            *self.bytes.get_mut() += message.size();
+            self.values.insert(topic, Mutex::new(message));
         }
     }
 
@@ -84,14 +95,32 @@ impl Retained {
 
     /// Removes what has expired at `now`.
     pub fn remove_expired(&mut self, now: Millis) {
-        let topics = &mut self.topics;
+        let (topics, bytes) = (&mut self.topics, self.bytes.get_mut());
         self.values.retain(|topic, value| {
-            let keep = !value.get_mut().unwrap_or_else(PoisonError::into_inner).is_expired(now);
+            let message = value.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let keep = !message.is_expired(now);
             if !keep {
+                *bytes -= message.size();
                 topics.remove(topic);
             }
             keep
         });
+    }
+
+    /// Whether `publication` may be stored within these bounds: one that is there already may be replaced, and removed.
+    pub fn has_room(&self, publication: &Publication<'_>, messages: usize, bytes: usize) -> bool {
+        let added = publication.payload.len();
+        if added == 0 || self.bytes() + added <= bytes && self.len() < messages {
+            return true;
+        }
+        let known = self.values.get(publication.topic);
+        let freed = known.map(|known| known.lock().unwrap_or_else(PoisonError::into_inner).size());
+        freed.is_some_and(|freed| self.bytes() + added <= bytes + freed)
+    }
+
+    /// Bytes of all messages, with their bookkeeping.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Topics that have a retained message.
@@ -144,5 +173,11 @@ mod tests {
         assert_eq!(topics(&retained, "ab"), ["ab"]);
         store(&mut retained, "a/b", "");
         assert_eq!(topics(&retained, "a/#"), ["a", "a/c/d"]);
+        for topic in ["a", "a/c/d", "ab", "$SYS/x", "b/b"] {
+            assert!(retained.bytes() > 0);
+            store(&mut retained, topic, "22");
+            store(&mut retained, topic, "");
+        }
+        assert_eq!((retained.bytes(), retained.len()), (0, 0));
     }
 }

@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::access::{Reading, Rights};
 use super::delivery::Delivery;
+use super::delivery_queue::Entry;
 use super::retained::Retained;
 use super::session_slot::{SessionSlot, Turn};
+use super::shared::Group;
 use super::trie::Trie;
-use super::turn;
+use super::{Limits, turn};
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::{Message, Millis, PacketId, Publication, TopicFilter};
 use crate::store::{Batch, Journal, QueueId, Record, Ticket};
@@ -25,6 +27,8 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Routes {
     subscriptions: Trie<Subscription>,
+    /// Groups by the filter that they share.
+    shared: Trie<Group>,
     retained: Retained,
 }
 
@@ -92,6 +96,13 @@ impl Router {
         } else {
             anybody = publish_merged(&routes.subscriptions, publication, origin, turn);
         }
+        if !routes.shared.is_empty() {
+            routes.shared.matching(publication.topic, |groups| {
+                for group in groups {
+                    anybody |= group.deliver(publication, turn);
+                }
+            });
+        }
         drop(routes);
         let deliveries = turn.batch.deliveries.len();
         if deliveries > first_delivery || origin.received.is_some() {
@@ -124,44 +135,25 @@ impl Router {
     /// Subscribes `slot` to `filter`, or changes how it is delivered. `true` where the subscription is new.
     pub fn subscribe(&self, slot: &Arc<SessionSlot>, filter: &TopicFilter, delivery: Arc<Delivery>) -> bool {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let subscription = Subscription { slot: Arc::clone(slot), delivery };
-        let order = subscription_order(&subscription.delivery);
-        let new = routes
-            .subscriptions
-            .insert(filter, subscription, |other| Arc::ptr_eq(&other.slot, slot) && other.route_order() == order)
-            .is_none();
+        let new = if let Some((name, shared)) = filter.share() {
+            let group = routes.shared.find_or_insert(shared, |group| group.name() == name, || Group::new(name));
+            group.insert(slot, delivery)
+        } else {
+            let subscription = Subscription { slot: Arc::clone(slot), delivery };
+            let order = subscription_order(&subscription.delivery);
+            let same = |other: &Subscription| Arc::ptr_eq(&other.slot, slot) && other.route_order() == order;
+            routes.subscriptions.insert(filter.as_str(), subscription, same).is_none()
+        };
         if new {
             slot.filters().push(filter.clone());
         }
         new
     }
 
-    /// Holds the subscriptions of a session that is resumed to what its new connection may read.
-    pub(super) fn restrict(&self, slot: &Arc<SessionSlot>, rights: &Rights) {
-        let filters = slot.filters().clone();
-        for filter in filters {
-            let readable = match rights.reading(filter.as_str()) {
-                Reading::Everything => None,
-                Reading::Partly(readable) => Some(readable),
-                Reading::Nothing => {
-                    self.unsubscribe(slot, &filter);
-                    continue;
-                }
-            };
-            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-            let mine = |other: &Subscription| Arc::ptr_eq(&other.slot, slot);
-            if let Some(subscription) = routes.subscriptions.find(&filter, mine)
-                && subscription.delivery.readable != readable
-            {
-                subscription.delivery = Arc::new(Delivery { readable, ..(*subscription.delivery).clone() });
-            }
-        }
-    }
-
     /// Ends a subscription. `false` where there was none.
     pub fn unsubscribe(&self, slot: &Arc<SessionSlot>, filter: &TopicFilter) -> bool {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let removed = routes.subscriptions.remove(filter, |other| Arc::ptr_eq(&other.slot, slot)).is_some();
+        let removed = routes.remove(slot, filter);
         if removed {
             let mut filters = slot.filters();
             if let Some(index) = filters.iter().position(|known| known == filter) {
@@ -179,8 +171,67 @@ impl Router {
         }
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         for filter in &filters {
-            routes.subscriptions.remove(filter, |other| Arc::ptr_eq(&other.slot, slot));
+            routes.remove(slot, filter);
         }
+    }
+
+    /// Holds the subscriptions of a session that is resumed to what its new connection may read.
+    pub(super) fn restrict(&self, slot: &Arc<SessionSlot>, rights: &Rights) {
+        let filters = slot.filters().clone();
+        for filter in filters {
+            let readable = match rights.reading(filter.unshared()) {
+                Reading::Everything => None,
+                Reading::Partly(readable) => Some(readable),
+                Reading::Nothing => {
+                    self.unsubscribe(slot, &filter);
+                    continue;
+                }
+            };
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(delivery) = routes.delivery_mut(slot, &filter)
+                && delivery.readable != readable
+            {
+                *delivery = Arc::new(Delivery { readable, ..(**delivery).clone() });
+            }
+        }
+    }
+
+    /// Gives messages of shared subscriptions that `from` will not acknowledge to other members of their groups.
+    pub(super) fn deliver_again(&self, entries: Vec<Entry>, now: Millis) {
+        let mut batch = Batch::default();
+        let mut turn = Turn { now, batch: &mut batch };
+        for Entry { message, delivery, .. } in entries {
+            let Some((name, filter)) = delivery.share.as_ref().and_then(TopicFilter::share) else {
+                continue;
+            };
+            let first_delivery = turn.batch.deliveries.len() as u32;
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(group) = routes.shared.find_mut(filter, |group| group.name() == name) {
+                group.deliver(&Publication::from_message(&message), &mut turn);
+            }
+            drop(routes);
+            let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
+            if !deliveries.is_empty() {
+                turn.batch.records.push(Record::Publish { message, origin: None, deliveries });
+            }
+        }
+        self.finish(&mut batch);
+    }
+
+    /// The shared subscriptions of `slot` whose groups have another member that is connected.
+    pub(super) fn shared_with_others(&self, slot: &Arc<SessionSlot>) -> Vec<TopicFilter> {
+        let mut shared: Vec<TopicFilter> =
+            slot.filters().iter().filter(|filter| filter.share().is_some()).cloned().collect();
+        if !shared.is_empty() {
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            shared.retain(|filter| {
+                filter.share().is_some_and(|(name, filter)| {
+                    let group = routes.shared.find_mut(filter, |group| group.name() == name);
+                    group.is_some_and(|group| group.has_others(slot))
+                })
+            });
+        }
+        shared
     }
 
     /// Delivers retained messages that `filter` matches as `delivery` says, each in its newest state: those behind the
@@ -214,6 +265,12 @@ impl Router {
         })
     }
 
+    /// Whether a retained publication finds room within `limits`.
+    pub fn may_retain(&self, publication: &Publication<'_>, limits: &Limits) -> bool {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.retained.has_room(publication, limits.retained, limits.retained_bytes)
+    }
+
     /// Retained messages.
     pub fn retained_count(&self) -> usize {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.len()
@@ -234,6 +291,32 @@ impl Router {
             self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication);
         }
         batch.records.push(Record::Retain { message: publication.keep().clone() });
+    }
+}
+
+impl Routes {
+    fn remove(&mut self, slot: &Arc<SessionSlot>, filter: &TopicFilter) -> bool {
+        let Some((name, shared)) = filter.share() else {
+            return self.subscriptions.remove(filter.as_str(), |other| Arc::ptr_eq(&other.slot, slot)).is_some();
+        };
+        let same = |group: &Group| group.name() == name;
+        let Some(group) = self.shared.find_mut(shared, same) else {
+            return false;
+        };
+        let removed = group.remove(slot);
+        if group.is_empty() {
+            self.shared.remove(shared, same);
+        }
+        removed
+    }
+
+    fn delivery_mut(&mut self, slot: &Arc<SessionSlot>, filter: &TopicFilter) -> Option<&mut Arc<Delivery>> {
+        if let Some((name, shared)) = filter.share() {
+            let group = self.shared.find_mut(shared, |group| group.name() == name)?;
+            return group.member(slot).map(|member| &mut member.delivery);
+        }
+        let mine = |other: &Subscription| Arc::ptr_eq(&other.slot, slot);
+        self.subscriptions.find_mut(filter.as_str(), mine).map(|subscription| &mut subscription.delivery)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access::Rights;
-use super::session_slot::{Attachment, SessionSlot, Will};
+use super::session_slot::{Attachment, Remains, SessionSlot, Will};
 use super::{Broker, Limits, clock};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
@@ -83,15 +83,15 @@ impl Broker {
             tracing::warn!(client = client_id, limit = self.limits().sessions, "too many sessions");
             return Err((ReasonCode::QuotaExceeded, writer));
         }
-        let (slot, session_present, ended_will) = match known {
-            Some(slot) if !connect.clean_start => (slot, true, None),
+        let (slot, session_present, remains) = match known {
+            Some(slot) if !connect.clean_start => (slot, true, Remains::default()),
             old => {
                 let slot = self.new_slot(client_id.into());
                 // The key is the old session's name where there is one.
                 sessions.remove(client_id);
                 sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
                 // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
-                (slot, false, old.and_then(|old| self.close_session(&old, batch)))
+                (slot, false, old.map(|old| self.close_session(&old, batch)).unwrap_or_default())
             }
         };
         slot.set_limits(limits.queue);
@@ -107,7 +107,6 @@ impl Broker {
         connack.assigned_client_identifier = assigned;
         connack.session_expiry_interval =
             (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
-        connack.shared_subscription_available = false;
         let mut prelude = Vec::new();
         connack.encode(connect.version, &mut prelude);
         let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };
@@ -134,10 +133,7 @@ impl Broker {
             // The broker is stopping, and may have told its connections already.
             slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
         }
-        if let Some(will) = ended_will {
-            // One that still waited for its delay comes now: its session is over [MQTT-3.1.3-9].
-            self.publish_will(&will, now);
-        }
+        self.hand_on(remains, now);
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
@@ -155,6 +151,7 @@ impl Broker {
         if slot.detach(epoch, publish_will, now) {
             self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
+            self.share_queued(slot, now);
             return;
         }
         drop(sessions);
@@ -181,18 +178,36 @@ impl Broker {
         }
         if due.ends {
             let mut batch = Batch::default();
-            let will = self.close_session(slot, &mut batch);
+            let remains = self.close_session(slot, &mut batch);
             self.router.finish(&mut batch);
-            // One that still waited for its delay comes now.
-            if let Some(will) = will {
-                self.publish_will(&will, now);
-            }
+            self.hand_on(remains, now);
         }
     }
 
-    /// Ends a session with all that it has; a connection that it still has is taken over. Returns the will that has
-    /// not been published.
-    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Option<Box<Will>> {
+    /// What others get of a session that has ended: messages of shared subscriptions, and a will that still waited for
+    /// its delay [MQTT-3.1.3-9].
+    fn hand_on(&self, remains: Remains, now: Millis) {
+        if !remains.shared.is_empty() {
+            self.router.deliver_again(remains.shared, now);
+        }
+        if let Some(will) = remains.will {
+            self.publish_will(&will, now);
+        }
+    }
+
+    /// What waited for a member of shared subscriptions that has gone goes to the others, if one is connected.
+    fn share_queued(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        let filters = self.router.shared_with_others(slot);
+        if !filters.is_empty() {
+            let mut batch = Batch::default();
+            let entries = slot.take_queued(&filters, &mut batch);
+            self.router.deliver_again(entries, now);
+            self.router.finish(&mut batch);
+        }
+    }
+
+    /// Ends a session with all that it has; a connection that it still has is taken over.
+    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Remains {
         self.router.unsubscribe_all(slot);
         batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
         slot.end(ReasonCode::SessionTakenOver)

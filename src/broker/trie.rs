@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::mqtt::TopicFilter;
-
 type Hasher = foldhash::fast::RandomState;
 
-/// Values by topic filter. A filter holds at most one value per `same` of its users: see [`Trie::insert`].
+/// Values by valid topic filter. A filter holds at most one value per `same` of its users: see [`Trie::insert`].
 #[derive(Debug)]
 pub struct Trie<T> {
     exact: HashMap<Box<str>, Vec<T>, Hasher>,
@@ -45,7 +43,7 @@ impl<T> Node<T> {
 
 impl<T> Trie<T> {
     /// Puts `value` under `filter`. A value there for which `same` is true is replaced, and returned.
-    pub fn insert(&mut self, filter: &TopicFilter, value: T, same: impl Fn(&T) -> bool) -> Option<T> {
+    pub fn insert(&mut self, filter: &str, value: T, same: impl Fn(&T) -> bool) -> Option<T> {
         let values = self.entry(filter);
         match values.iter_mut().find(|value| same(value)) {
             Some(old) => Some(std::mem::replace(old, value)),
@@ -60,14 +58,42 @@ impl<T> Trie<T> {
         }
     }
 
-    /// The value of `filter` for which `same` is true; the filter must have one.
-    pub fn find(&mut self, filter: &TopicFilter, same: impl Fn(&T) -> bool) -> Option<&mut T> {
-        self.entry(filter).iter_mut().find(|value| same(value))
+    /// The value of `filter` for which `same` is true, made by `make` where there is none.
+    pub fn find_or_insert(&mut self, filter: &str, same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> &mut T {
+        let values = self.entry(filter);
+        let index = values.iter().position(same).unwrap_or_else(|| {
+            values.push(make());
+            values.len() - 1
+        });
+        &mut values[index]
+    }
+
+    /// The value of `filter` for which `same` is true.
+    pub fn find_mut(&mut self, filter: &str, same: impl Fn(&T) -> bool) -> Option<&mut T> {
+        let values = if has_wildcard(filter) {
+            let mut node = &mut self.root;
+            let mut levels = filter.split('/');
+            loop {
+                node = match levels.next() {
+                    None => break &mut node.here,
+                    Some("#") => break &mut node.below,
+                    Some("+") => node.any.as_deref_mut()?,
+                    Some(level) => node.children.get_mut(level)?,
+                };
+            }
+        } else {
+            self.exact.get_mut(filter)?
+        };
+        values.iter_mut().find(|value| same(value))
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.root.is_empty()
     }
 
     /// Takes the value of `filter` for which `same` is true, and the levels that nobody needs any more.
-    pub fn remove(&mut self, filter: &TopicFilter, same: impl Fn(&T) -> bool) -> Option<T> {
-        let filter = filter.as_str();
+    pub fn remove(&mut self, filter: &str, same: impl Fn(&T) -> bool) -> Option<T> {
         if !has_wildcard(filter) {
             let values = self.exact.get_mut(filter)?;
             let index = values.iter().position(same)?;
@@ -96,8 +122,7 @@ impl<T> Trie<T> {
         }
     }
 
-    fn entry(&mut self, filter: &TopicFilter) -> &mut Vec<T> {
-        let filter = filter.as_str();
+    fn entry(&mut self, filter: &str) -> &mut Vec<T> {
         if !has_wildcard(filter) {
             return self.exact.entry(filter.into()).or_default();
         }
@@ -219,7 +244,7 @@ mod tests {
             let mut naive: Vec<(String, u32)> = Vec::new();
             for (filter, user) in filters {
                 let known = naive.contains(&(filter.clone(), user));
-                let old = trie.insert(&TopicFilter::new(&filter).unwrap(), user, |value| *value == user);
+                let old = trie.insert(&filter, user, |value| *value == user);
                 prop_assert_eq!(old.is_some(), known);
                 if !known {
                     naive.push((filter, user));
@@ -230,7 +255,7 @@ mod tests {
                     break;
                 }
                 let (filter, user) = naive.swap_remove(index.index(naive.len()));
-                prop_assert_eq!(trie.remove(&TopicFilter::new(&filter).unwrap(), |value| *value == user), Some(user));
+                prop_assert_eq!(trie.remove(&filter, |value| *value == user), Some(user));
             }
             for name in names {
                 let mut expected: Vec<u32> =
@@ -242,7 +267,7 @@ mod tests {
                 prop_assert_eq!(found, expected, "{}", name);
             }
             for (filter, user) in naive {
-                trie.remove(&TopicFilter::new(&filter).unwrap(), |value| *value == user);
+                trie.remove(&filter, |value| *value == user);
             }
             prop_assert!(trie.root.is_empty() && trie.exact.is_empty(), "levels that nobody needs stay");
         }

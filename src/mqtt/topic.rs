@@ -202,6 +202,16 @@ impl TopicFilter {
         matches(self.as_str(), name)
     }
 
+    /// Name and filter of a shared subscription, `$share/NAME/FILTER` (section 4.8.2); `None` for any other filter.
+    pub fn share(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix("$share/")?.split_once('/')
+    }
+
+    /// The filter itself, without the name of its group where it is a shared one.
+    pub fn unshared(&self) -> &str {
+        self.share().map_or(self.as_str(), |(_, filter)| filter)
+    }
+
     /// Whether this filter matches every topic that `inner` matches.
     pub fn covers(&self, inner: &Self) -> bool {
         covers(self.as_str(), inner.as_str())

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights};
@@ -62,6 +63,9 @@ pub(super) struct Exchange {
     awaits_retained: bool,
     /// Set when the peer said DISCONNECT.
     pub(super) disconnect: Option<ReasonCode>,
+    /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
+    allowance: f64,
+    allowance_at: Millis,
 }
 
 /// What one read batch collects.
@@ -110,6 +114,8 @@ impl Exchange {
             open: 0,
             awaits_retained: true,
             disconnect: None,
+            allowance: 0.0,
+            allowance_at: Millis(0),
         }
     }
 
@@ -145,48 +151,61 @@ impl Exchange {
         reading.published += 1;
         let frame = reading.frame.take();
         let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
+        let refusal = self.refusal(&publication);
+        if let Some(reason) = refusal {
+            tracing::debug!(client = %self.slot.client_id(), topic = publish.topic, %reason, "a message was refused");
+            self.broker.metrics.refused.add(1);
+        }
         let Some(packet_id) = publish.packet_id else {
-            self.route(&publication, None, reading);
+            if refusal.is_none() {
+                self.route(&publication, None, reading);
+            }
             return Ok(());
         };
         let reason = |routed: bool| if routed { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         if publish.qos == QoS::AtLeastOnce {
             self.open_exchange()?;
             reading.over += 1;
-            let reason = match self.refusal(publish.topic) {
-                Some(refusal) => refusal,
-                None => reason(self.route(&publication, None, reading)),
-            };
+            let reason = refusal.unwrap_or_else(|| reason(self.route(&publication, None, reading)));
             Packet::PubAck(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
             return Ok(());
         }
         // QoS 2: the message is delivered with its first PUBLISH, and its identifier kept until PUBREL.
-        let reason = match self.refusal(publish.topic) {
-            // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
+        let is_known = self.slot.inbound().contains(packet_id);
+        let reason = match refusal {
+            _ if is_known => ReasonCode::Success,
             Some(refusal) if self.version == Version::V5 => refusal,
-            _ if self.slot.inbound().contains(packet_id) => ReasonCode::Success,
-            _ => {
+            refusal => {
                 // Before it is noted: what is not delivered must not count as received.
                 self.open_exchange()?;
                 self.slot.inbound().handle_publish(packet_id);
-                reason(self.route(&publication, Some(packet_id), reading))
+                // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
+                refusal.unwrap_or_else(|| reason(self.route(&publication, Some(packet_id), reading)))
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
         Ok(())
     }
 
-    /// Why a client may not publish to `topic`.
-    fn refusal(&self, topic: &str) -> Option<ReasonCode> {
-        let allowed = self.side == Side::Client || self.rights.may_publish(topic) && !topic.starts_with("$SYS/");
-        (!allowed).then_some(ReasonCode::NotAuthorized)
+    /// Why a client may not publish this.
+    fn refusal(&self, publication: &Publication<'_>) -> Option<ReasonCode> {
+        if self.side == Side::Client {
+            return None;
+        }
+        let topic = publication.topic;
+        if !self.rights.may_publish(topic) || topic.starts_with("$SYS/") {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        let limits = &self.entrance.limits;
+        if !limits.allow_topic(topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        let may_retain = !publication.retain || self.broker.router.may_retain(publication, self.broker.limits());
+        (!may_retain).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<PacketId>, reading: &mut Reading) -> bool {
-        if self.refusal(publication.topic).is_some() {
-            return false;
-        }
         let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
@@ -249,11 +268,20 @@ impl Exchange {
                 codes.push(ReasonCode::TopicFilterInvalid as u8);
                 continue;
             };
-            if filter.as_str().starts_with("$share/") {
-                codes.push(ReasonCode::SharedSubscriptionsNotSupported as u8);
+            let limits = &self.entrance.limits;
+            if !limits.allow_topic(filter.unshared()) {
+                codes.push(ReasonCode::TopicFilterInvalid as u8);
                 continue;
             }
-            let readable = match self.rights.reading(filter.as_str()) {
+            let is_full = {
+                let filters = self.slot.filters();
+                filters.len() >= limits.subscriptions && !filters.contains(&filter)
+            };
+            if is_full {
+                codes.push(ReasonCode::QuotaExceeded as u8);
+                continue;
+            }
+            let readable = match self.rights.reading(filter.unshared()) {
                 Readable::Everything => None,
                 Readable::Partly(readable) => Some(readable),
                 Readable::Nothing => {
@@ -267,6 +295,7 @@ impl Exchange {
                 no_local: options.no_local,
                 identifiers: subscribe.subscription_identifier.into_iter().collect(),
                 readable,
+                share: filter.share().is_some().then(|| filter.clone()),
                 route: None,
             });
             let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
@@ -278,6 +307,8 @@ impl Exchange {
                 identifier: subscribe.subscription_identifier,
             });
             let send_retained = match options.retain_handling {
+                // A group gets what comes from now on: none of its members is the one for what was stored.
+                _ if delivery.share.is_some() => false,
                 RetainHandling::Send => true,
                 RetainHandling::SendIfNew => new,
                 RetainHandling::DoNotSend => false,
@@ -343,7 +374,13 @@ impl Exchange {
             self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
             reading.acknowledgements.clear();
         }
-        self.broker.metrics.received.add(std::mem::take(&mut reading.published));
+        let published = std::mem::take(&mut reading.published);
+        self.broker.metrics.received.add(published);
+        if let Some(rate) = self.entrance.limits.rate {
+            let elapsed = reading.now.since(self.allowance_at) as f64 / 1000.0;
+            self.allowance = (self.allowance + elapsed * rate).min(rate.max(1.0)) - published as f64;
+            self.allowance_at = reading.now;
+        }
         let ticket = self.broker.router.journal().append(&mut reading.batch);
         let over = std::mem::take(&mut reading.over);
         if !reading.replies.is_empty() {
@@ -374,6 +411,13 @@ impl Exchange {
         if released {
             turn::finish_batch();
         }
+    }
+
+    /// How long the peer is not read, because it has published faster than it may.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let rate = self.entrance.limits.rate.filter(|_| self.side == Side::Server && self.allowance < 0.0)?;
+        let elapsed = clock::now().since(self.allowance_at) as f64 / 1000.0;
+        Duration::try_from_secs_f64(-self.allowance / rate - elapsed).ok().filter(|pause| !pause.is_zero())
     }
 
     pub(super) fn is_waiting_for_commits(&self) -> bool {

@@ -74,6 +74,8 @@ pub struct Link {
     /// Whether the last packet was larger than the thread's read buffer.
     large: bool,
     keep_alive: Option<KeepAlive>,
+    /// While it is there, nothing is read: the peer has published faster than it may.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// When a client must have been heard [MQTT-3.1.2-22]. It is not re-armed per packet: when the time comes, it looks when
@@ -135,7 +137,7 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, large: false, keep_alive: None }
+        Self { io, receiver, exchange, partial, needed: None, large: false, keep_alive: None, pause: None }
     }
 
     /// Ends the link where the peer is not heard for one and a half times `seconds`; 0 is off.
@@ -246,6 +248,15 @@ impl Link {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(pause) = &mut self.pause
+            && pause.as_mut().poll(cx).is_ready()
+        {
+            self.pause = None;
+        }
+        if self.pause.is_some() {
+            // It is not heard because we do not listen.
+            self.exchange.slot.heard(clock::now());
+        }
         if let Some(keep_alive) = &mut self.keep_alive
             && keep_alive.poll_expired(self.exchange.slot.last_heard(), cx).is_ready()
         {
@@ -269,7 +280,7 @@ impl Link {
             Attention::Read | Attention::Wait => {}
         }
         self.exchange.release_committed(cx);
-        if self.exchange.is_waiting_for_commits() {
+        if self.exchange.is_waiting_for_commits() || self.pause.is_some() {
             attention = Attention::Wait;
         }
         if attention == Attention::Read {
@@ -285,6 +296,10 @@ impl Link {
                 }
                 if let Some(reason) = self.exchange.disconnect {
                     return Poll::Ready(End::Peer(Some(reason)));
+                }
+                if let Some(pause) = self.exchange.pause() {
+                    self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+                    break;
                 }
             }
             self.exchange.feed_retained();

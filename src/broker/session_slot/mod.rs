@@ -122,6 +122,28 @@ pub struct Due {
     pub ends: bool,
 }
 
+/// How soon a message would be sent, from never to at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Readiness {
+    /// There is no connection, and there will be none.
+    Gone,
+    /// When the client comes back.
+    Away,
+    /// After what waits already.
+    Busy,
+    /// At once.
+    Ready,
+}
+
+/// What is left of a session that has ended.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// The will that has not been published.
+    pub(super) will: Option<Box<Will>>,
+    /// Messages of shared subscriptions that other members get.
+    pub(super) shared: Vec<Entry>,
+}
+
 /// The context of deliveries: when, and what is recorded of them.
 #[derive(Debug)]
 pub struct Turn<'a> {
@@ -357,9 +379,13 @@ impl SessionSlot {
         self.lock().timer_at = None;
     }
 
-    /// Ends the session: closes a connection that it still has, and returns a will that has not been published.
-    pub fn end(&self, reason: ReasonCode) -> Option<Box<Will>> {
+    /// Ends the session: closes a connection that it still has, and returns what others must hear of.
+    pub(super) fn end(&self, reason: ReasonCode) -> Remains {
         let mut outgoing = self.lock();
+        // What may have been received at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+        let unfinished = outgoing.session.unacknowledged(QoS::AtLeastOnce);
+        let mut shared: Vec<Entry> = unfinished.filter(|entry| entry.delivery.share.is_some()).cloned().collect();
+        shared.extend(outgoing.take_queued(|entry| entry.delivery.share.is_some()));
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
         outgoing.epoch += 1;
         let will = outgoing.will.take();
@@ -371,7 +397,33 @@ impl SessionSlot {
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
-        will
+        Remains { will, shared }
+    }
+
+    /// Takes what waits for it of the shared subscriptions `filters`, so that other members get it.
+    pub(super) fn take_queued(&self, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
+        let mut outgoing = self.lock();
+        let is_shared = |entry: &Entry| entry.delivery.share.as_ref().is_some_and(|share| filters.contains(share));
+        let taken = outgoing.take_queued(is_shared);
+        outgoing.record_settled(self.queue_id, taken.iter().filter_map(|entry| entry.sequence), batch);
+        taken
+    }
+
+    /// How soon a message that is delivered now would be sent.
+    pub(super) fn readiness(&self) -> Readiness {
+        let outgoing = self.lock();
+        match &outgoing.attached {
+            Attached::None if outgoing.durable => Readiness::Away,
+            Attached::None => Readiness::Gone,
+            Attached::Wire(wire) if wire.closing.is_some() => Readiness::Gone,
+            Attached::Wire(wire)
+                if outgoing.queue.is_empty() && outgoing.session.has_room() && wire.buffered() < MAX_BUFFERED_BYTES =>
+            {
+                Readiness::Ready
+            }
+            Attached::Wire(_) => Readiness::Busy,
+            Attached::Local(_) => Readiness::Ready,
+        }
     }
 
     /// Whether the session is over.

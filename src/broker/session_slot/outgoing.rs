@@ -83,6 +83,19 @@ impl Outgoing {
         slot.metrics.dropped.add(dropped);
     }
 
+    /// Takes the entries of QoS 1 and 2 that wait and for which `takes` says so.
+    pub(super) fn take_queued(&mut self, takes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        self.queue.remove_if(|entry| {
+            let goes = entry.sequence.is_some() && takes(entry);
+            if goes {
+                taken.push(entry.clone());
+            }
+            goes
+        });
+        taken
+    }
+
     /// Pumps with a batch of its own, where no read batch is under way: settles are of no urgency.
     pub(super) fn pump_alone(&mut self, slot: &Arc<SessionSlot>) {
         if self.queue.is_empty() && self.session.has_room() {

@@ -189,7 +189,7 @@ impl Located<Listen> {
             || outer.limits.clone(),
             |with| {
                 mistakes.extend(with.limits.mistakes());
-                with.limits.within(&outer.limits)
+                with.limits.over(&outer.limits)
             },
         );
         let anonymous = with.and_then(|with| with.anonymous).or(outer.anonymous);

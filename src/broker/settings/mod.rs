@@ -46,7 +46,7 @@ impl Settings {
 
     /// What clients are allowed, where their listener does not say otherwise.
     pub fn limits(&self) -> broker::Limits {
-        self.limits.within(&broker::Limits::default())
+        self.limits.over(&broker::Limits::default())
     }
 
     /// What is wrong in a section of which some values could not be read, as far as the rest shows it.
@@ -259,5 +259,10 @@ mod tests {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
         let defaults: Settings = serde_json::from_str("{}").unwrap();
         assert_eq!(defaults.limits(), broker::Limits::default());
+        let limits: Limits =
+            serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
+        let limits = limits.over(&broker::Limits::default());
+        assert_eq!((limits.queue.bytes, limits.queue.messages), (1024 * 1024, 10_000));
+        assert_eq!((limits.rate, limits.session_expiry), (Some(1.0), Some(86_400)));
     }
 }

@@ -2,9 +2,11 @@
 
 mod flow;
 mod handshake;
+mod limits;
 mod qos;
 mod retained;
 mod session;
+mod shared;
 mod timed;
 mod v5;
 
@@ -172,6 +174,7 @@ struct GotConnAck {
     reason: ReasonCode,
     session_present: bool,
     assigned: Option<String>,
+    session_expiry: Option<u32>,
     receive_maximum: u16,
     topic_alias_maximum: u16,
     maximum_packet_size: Option<u32>,
@@ -204,6 +207,7 @@ fn own(packet: &Packet<'_>) -> Got {
             reason: connack.reason,
             session_present: connack.session_present,
             assigned: connack.assigned_client_identifier.map(str::to_owned),
+            session_expiry: connack.session_expiry_interval,
             receive_maximum: connack.receive_maximum,
             topic_alias_maximum: connack.topic_alias_maximum,
             maximum_packet_size: connack.maximum_packet_size,

@@ -238,6 +238,11 @@ impl<T> Outbound<T> {
         self.inflight.iter().map(|entry| (entry.sequence, entry.packet_id, &entry.item))
     }
 
+    /// What was sent at `qos` and waits for its PUBACK or PUBREC, in its order.
+    pub fn unacknowledged(&self, qos: QoS) -> impl Iterator<Item = &T> {
+        self.inflight.iter().filter(move |entry| entry.stage == Stage::Published(qos)).map(|entry| &entry.item)
+    }
+
     fn settle(&mut self, index: usize) -> Settled<T> {
         let entry = self.inflight.remove(index).expect("the index was found in the queue");
         if index < self.sent {
