@@ -29,7 +29,7 @@ use crate::store::Journal;
 use listen::SocketFile;
 
 /// Between two looks whether certificates were replaced.
-const CERTIFICATE_CHECKS: Duration = Duration::from_secs(5);
+const CERTIFICATE_CHECKS: Duration = Duration::from_secs(2);
 /// How long adapters and bridges get to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
