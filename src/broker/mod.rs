@@ -24,6 +24,7 @@ mod sessions;
 pub mod settings;
 mod shared;
 pub mod socket;
+pub mod sys_topics;
 mod timers;
 pub mod trie;
 pub mod turn;

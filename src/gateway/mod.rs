@@ -1,7 +1,7 @@
 //! The gateway: builds everything from a configuration, watches over it, and stops it in order.
 //!
 //! ```text
-//! start: sockets, sessions of bridges, adapters (their devices `offline`), then listeners accept
+//! start: sockets, sessions of bridges, adapters (their devices `offline`), `$SYS`, then listeners accept
 //! stop:  listeners, adapters, bridges (what is in flight, `offline`), clients (DISCONNECT 0x8B)
 //! ```
 
@@ -21,8 +21,9 @@ use crate::bridge::Bridge;
 use crate::broker::access::Access;
 use crate::broker::settings::Listener;
 use crate::broker::socket::{self, Listening};
-use crate::broker::{Broker, Entrance, clock};
+use crate::broker::{Broker, Entrance, clock, sys_topics};
 use crate::config::Configuration;
+use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
 use crate::net::server_tls::ServerTls;
 use crate::store::Journal;
@@ -50,6 +51,7 @@ pub struct Gateway {
     socket_files: Vec<SocketFile>,
     adapters: TaskTracker,
     bridges: TaskTracker,
+    health: Arc<HealthTable>,
     stop_adapters: CancellationToken,
     stop_bridges: CancellationToken,
 }
@@ -85,17 +87,19 @@ impl Gateway {
             socket_files,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
+            health: Arc::default(),
             stop_adapters: CancellationToken::new(),
             stop_bridges: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
         let bridges: Vec<Bridge> =
-            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker)).collect();
+            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health)).collect();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
+        sys_topics::start(&gateway.broker, Arc::clone(&gateway.health), settings.broker.sys_interval());
         gateway.watch_certificates(&resolved.listeners);
         for (listener, sockets) in opened {
             let entrance = Entrance::new(Access::default(), listener.limits.clone());

@@ -16,6 +16,7 @@ mod qos;
 mod retained;
 mod serial;
 mod session;
+mod sys;
 mod transports;
 mod v5;
 mod webhook;

@@ -5,18 +5,22 @@ mod listen;
 mod tls;
 mod users;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::broker;
-use crate::settings::{Located, Mistake, NotYet, OneOrMany};
+use crate::settings::{Duration, Located, Mistake, NotYet, OneOrMany};
 
 pub use limits::Limits;
 use listen::Outer;
 pub use listen::{Listen, ListenWith, Listener, Mode, Socket, WebSocket};
 pub use tls::{ClientCertificate, Tls};
 pub use users::Anonymous;
+
+/// How often `$SYS` may be brought up to date, where it is at all.
+const SYS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// The section `broker`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -33,9 +37,16 @@ pub struct Settings {
     pub tls: Option<Located<Tls>>,
     /// Users by name.
     pub users: Option<NotYet>,
+    /// How often `$SYS` is brought up to date, 1s to 1d; 0 is never, and then there is no `$SYS`. Default `10s`.
+    pub sys_interval: Option<Located<Duration>>,
 }
 
 impl Settings {
+    /// How often `$SYS` is brought up to date; 0 is never.
+    pub fn sys_interval(&self) -> std::time::Duration {
+        self.sys_interval.map_or(std::time::Duration::from_secs(10), |interval| interval.value.0)
+    }
+
     /// The listeners. Relative paths are those of `folder`, and the files of certificates are read.
     ///
     /// # Errors
@@ -58,6 +69,10 @@ impl Settings {
 
     fn listeners(&self, anonymous: Option<Located<Anonymous>>, folder: &Path) -> Result<Vec<Listener>, Vec<Mistake>> {
         let mut mistakes = self.limits.mistakes();
+        let sys_interval = self.sys_interval.filter(|interval| !interval.0.is_zero());
+        if let Some(mistake) = sys_interval.and_then(|interval| interval.outside("sys_interval", SYS_INTERVALS)) {
+            mistakes.push(mistake.help("0 is never"));
+        }
         let mut listeners: Vec<Listener> = Vec::new();
         let mut loaded = Vec::new();
         let outer = Outer { tls: self.tls.as_ref(), anonymous, limits: self.limits(), folder };
@@ -251,6 +266,19 @@ mod tests {
         for mode in ["660", r#""0999""#, r#""01777""#] {
             let json = format!(r#"{{"listen": [{{"url": "unix://s", "mode": {mode}}}]}}"#);
             assert!(serde_json::from_str::<Settings>(&json).is_err(), "{mode}");
+        }
+    }
+
+    #[test]
+    fn the_broker_tells_of_itself_every_few_seconds_or_never() {
+        let interval = |json: &str| serde_json::from_str::<Settings>(json).unwrap().sys_interval();
+        assert_eq!(interval("{}").as_secs(), 10);
+        assert_eq!(interval(r#"{"sys_interval": "1m"}"#).as_secs(), 60);
+        assert!(interval(r#"{"sys_interval": "0"}"#).is_zero());
+        assert!(resolve(r#"{"sys_interval": "0"}"#).is_ok());
+        for wrong in ["999ms", "25h"] {
+            let mistakes = resolve(&format!(r#"{{"sys_interval": "{wrong}"}}"#)).unwrap_err();
+            assert_eq!(mistakes, ["`sys_interval` is 1s to 1d"], "{wrong}");
         }
     }
 
