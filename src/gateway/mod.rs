@@ -18,10 +18,12 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
-use crate::broker::access::Access;
+use crate::broker::access::Accesses;
+use crate::broker::access::hash::NoRandomness;
+use crate::broker::listener::Entrance;
 use crate::broker::settings::Listener;
 use crate::broker::socket::{self, Listening};
-use crate::broker::{Broker, Entrance, clock, sys_topics};
+use crate::broker::{Broker, clock, sys_topics};
 use crate::config::Configuration;
 use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
@@ -40,6 +42,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// Passwords cannot be checked.
+    #[error("cannot check passwords: {0}")]
+    Passwords(#[from] NoRandomness),
 }
 
 /// A running gateway.
@@ -80,6 +85,7 @@ impl Gateway {
             }
         }
 
+        let entrances = entrances(&resolved.listeners)?;
         let broker = Broker::start(settings.broker.limits(), Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
@@ -101,8 +107,7 @@ impl Gateway {
         }
         sys_topics::start(&gateway.broker, Arc::clone(&gateway.health), settings.broker.sys_interval());
         gateway.watch_certificates(&resolved.listeners);
-        for (listener, sockets) in opened {
-            let entrance = Entrance::new(Access::default(), listener.limits.clone());
+        for ((listener, sockets), entrance) in opened.into_iter().zip(entrances) {
             for socket in sockets {
                 let url = socket.local_address().map_or_else(|| listener.to_string(), |address| listener.at(address));
                 tracing::info!(url, "listening");
@@ -162,6 +167,21 @@ impl Gateway {
             self.broker.router.publish_all(&[online], clock::now());
         }
     }
+}
+
+/// The rules of each listener. Those that have none of their own share one, and so its counts.
+fn entrances(listeners: &[Listener]) -> Result<Vec<Arc<Entrance>>, NoRandomness> {
+    let mut accesses = Accesses::default();
+    let mut shared: Option<Arc<Entrance>> = None;
+    let new = |accesses: &mut Accesses, listener: &Listener| {
+        Ok(Entrance::new(accesses.of(listener.rules.clone())?, listener.limits.clone()))
+    };
+    let entrance = |listener: &Listener| match &shared {
+        _ if listener.has_own_rules => new(&mut accesses, listener),
+        Some(entrance) => Ok(Arc::clone(entrance)),
+        None => Ok(Arc::clone(shared.insert(new(&mut accesses, listener)?))),
+    };
+    listeners.iter().map(entrance).collect()
 }
 
 async fn wait(tasks: &TaskTracker, what: &'static str) {

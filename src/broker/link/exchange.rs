@@ -6,7 +6,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::broker::access::{Reading as Readable, Rights};
+use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::listener::Entrance;
@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) rights: Arc<Rights>,
     /// Bytes of the largest packet that the client takes.
     pub(super) maximum_packet_size: usize,
+    /// What was decided by them lately.
+    write_decisions: WriteDecisions,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -108,6 +110,7 @@ impl Exchange {
         Self {
             entrance: Arc::clone(broker.entrance()),
             rights: Rights::everything(),
+            write_decisions: WriteDecisions::default(),
             broker,
             slot,
             epoch,
@@ -203,12 +206,16 @@ impl Exchange {
     }
 
     /// Why a client may not publish this.
-    fn refusal(&self, publication: &Publication<'_>) -> Option<ReasonCode> {
+    fn refusal(&mut self, publication: &Publication<'_>) -> Option<ReasonCode> {
         if self.side == Side::Client {
             return None;
         }
         let topic = publication.topic;
-        if !self.rights.may_publish(topic) || topic.starts_with("$SYS/") {
+        if topic.starts_with("$SYS/") {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        if !self.write_decisions.may_publish(&self.rights, topic) {
+            self.rights.note_unwritten(self.slot.client_id(), topic);
             return Some(ReasonCode::NotAuthorized);
         }
         let limits = &self.entrance.limits;
@@ -300,6 +307,7 @@ impl Exchange {
                 Readable::Everything => None,
                 Readable::Partly(readable) => Some(readable),
                 Readable::Nothing => {
+                    self.rights.note_unread(self.slot.client_id(), filter.as_str());
                     codes.push(ReasonCode::NotAuthorized as u8);
                     continue;
                 }

@@ -10,10 +10,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::tls::{Loaded, Tls};
-use super::{Anonymous, Limits};
+use super::users::{Clients, Context, User};
+use super::{Anonymous, Limits, PasswordFile};
 use crate::broker;
+use crate::broker::access::Rules;
 use crate::net::server_tls::ServerTls;
-use crate::settings::{Endpoint, Located, Mistake, NotYet};
+use crate::settings::{Endpoint, Located, Mistake, Named};
 
 /// The port of `mqtt://`.
 const MQTT_PORT: u16 = 1883;
@@ -46,8 +48,10 @@ pub struct ListenWith {
     /// Bounds for each client that comes in here; those that are not named stand in the section.
     #[serde(default)]
     pub limits: Limits,
-    /// Who may connect here.
-    pub users: Option<NotYet>,
+    /// Who may connect here, instead of all users of the section and of its password file.
+    pub users: Option<Named<User>>,
+    /// The password file of those who may connect here, instead of all users of the section and of its password file.
+    pub password_file: Option<Located<PasswordFile>>,
     /// Permissions of a Unix socket, octal in quotes. Default `"0660"`.
     pub mode: Option<Located<Mode>>,
 }
@@ -65,10 +69,12 @@ pub struct Listener {
     pub websocket: Option<WebSocket>,
     /// The certificates of a listener with TLS. Those with the same files share them.
     pub tls: Option<Arc<ServerTls>>,
-    /// Who may connect without user and password.
-    pub anonymous: Anonymous,
+    /// Who may connect, and do what.
+    pub rules: Rules,
     /// Bounds for each client.
     pub limits: broker::Limits,
+    /// Whether some of the rules or limits are not those of the section.
+    pub has_own_rules: bool,
 }
 
 /// The address of a socket.
@@ -100,10 +106,10 @@ pub struct WebSocket {
 /// What the section says for all its listeners.
 pub(super) struct Outer<'a> {
     pub(super) tls: Option<&'a Located<Tls>>,
-    pub(super) anonymous: Option<Located<Anonymous>>,
+    pub(super) clients: Clients<'a>,
+    pub(super) rules: Rules,
     pub(super) limits: broker::Limits,
-    /// Relative paths are those of this folder.
-    pub(super) folder: &'a Path,
+    pub(super) context: Context<'a>,
 }
 
 impl Listener {
@@ -113,8 +119,9 @@ impl Listener {
             socket: Socket::Tcp { host: "127.0.0.1".into(), port: MQTT_PORT },
             websocket: None,
             tls: None,
-            anonymous: outer.anonymous.map(|anonymous| anonymous.value).unwrap_or_default(),
+            rules: outer.rules.clone(),
             limits: outer.limits.clone(),
+            has_own_rules: false,
         }
     }
 
@@ -152,6 +159,12 @@ impl fmt::Display for Listener {
     }
 }
 
+impl ListenWith {
+    fn has_own_users(&self) -> bool {
+        self.users.is_some() || self.password_file.is_some()
+    }
+}
+
 impl Located<Listen> {
     /// The URL and where it stands.
     pub(super) fn url(&self) -> Located<&str> {
@@ -171,9 +184,23 @@ impl Located<Listen> {
 
     /// Whether the certificates of the section are used here.
     pub(super) fn uses_outer_tls(&self) -> bool {
+        self.is_tls() && self.with().is_none_or(|with| with.tls.is_none())
+    }
+
+    /// Whether the users of the section may come in here by certificates.
+    pub(super) fn takes_outer_certificates(&self, outer: Option<&Located<Tls>>) -> bool {
+        let has_own_users = self.with().is_some_and(ListenWith::has_own_users);
+        !has_own_users && self.names_clients(outer)
+    }
+
+    fn is_tls(&self) -> bool {
         let scheme = self.url().value.split("://").next().unwrap_or_default();
-        let is_tls = ["mqtts", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
-        is_tls && self.with().is_none_or(|with| with.tls.is_none())
+        ["mqtts", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls))
+    }
+
+    fn names_clients(&self, outer: Option<&Located<Tls>>) -> bool {
+        let tls = self.with().and_then(|with| with.tls.as_ref()).or(outer);
+        self.is_tls() && tls.is_some_and(|tls| tls.client_ca.is_some())
     }
 
     /// The listener that it describes. Nothing where there are mistakes.
@@ -184,7 +211,7 @@ impl Located<Listen> {
         mistakes: &mut Vec<Mistake>,
     ) -> Option<Listener> {
         let known = mistakes.len();
-        let with = self.with();
+        let (with, context) = (self.with(), outer.context);
         let limits = with.map_or_else(
             || outer.limits.clone(),
             |with| {
@@ -192,9 +219,8 @@ impl Located<Listen> {
                 with.limits.over(&outer.limits)
             },
         );
-        let anonymous = with.and_then(|with| with.anonymous).or(outer.anonymous);
-        let anonymous = anonymous.map(|anonymous| anonymous.value).unwrap_or_default();
-        let (socket, websocket, is_tls) = match self.socket(outer.folder) {
+        let rules = self.rules(outer, mistakes);
+        let (socket, websocket, is_tls) = match self.socket(context.folder) {
             Ok(found) => found,
             Err(mistake) => {
                 mistakes.push(mistake);
@@ -206,10 +232,11 @@ impl Located<Listen> {
         }
         let own_tls = with.and_then(|with| with.tls.as_ref());
         let tls = match (is_tls, own_tls, own_tls.or(outer.tls)) {
-            (true, _, Some(tls)) => tls.load(outer.folder, loaded, mistakes),
+            (true, _, Some(tls)) => tls.load(&context, loaded, mistakes),
             (true, _, None) => {
                 let mistake = self.url().mistake("a listener with TLS wants `tls`");
-                mistakes.push(mistake.help("for example tls: { cert: server.crt, key: server.key }"));
+                let mistake = mistake.help("for example tls: { cert: server.crt, key: server.key }");
+                mistakes.extend(Some(mistake).filter(|_| context.is_whole));
                 None
             }
             (false, Some(tls), _) => {
@@ -218,16 +245,51 @@ impl Located<Listen> {
             }
             (false, None, _) => None,
         };
-        let names_clients = is_tls && own_tls.or(outer.tls).is_some_and(|tls| tls.client_ca.is_some());
         let is_loopback = match &socket {
             Socket::Tcp { host, .. } => crate::settings::is_loopback(host),
             Socket::Unix { .. } => true,
         };
-        if !is_loopback && !names_clients && anonymous != Anonymous::Everybody {
-            let mistake = self.url().mistake("beyond this machine a listener wants users, `client_ca` or `anonymous`");
-            mistakes.push(mistake.help("write `anonymous: true` if everybody in the network may connect"));
+        let clients = self.clients(outer);
+        if context.is_whole && !self.names_clients(outer.tls) {
+            if let Some(mistake) = clients.nobody_may(&rules) {
+                mistakes.push(mistake);
+            } else if !is_loopback && !clients.welcome_others(&rules) {
+                let mistake =
+                    self.url().mistake("beyond this machine a listener wants users, `client_ca` or `anonymous`");
+                mistakes.push(mistake.help(
+                    "for example anonymous: { from: 192.168.1.0/24, read: [\"#\"] }, or `anonymous: true` if everybody in the network may connect",
+                ));
+            }
         }
-        (mistakes.len() == known).then_some(Listener { socket, websocket, tls, anonymous, limits })
+        let has_own_rules = with
+            .is_some_and(|with| with.has_own_users() || with.anonymous.is_some() || with.limits != Limits::default());
+        (mistakes.len() == known).then_some(Listener { socket, websocket, tls, rules, limits, has_own_rules })
+    }
+
+    /// What is said of those who connect here.
+    fn clients<'a>(&'a self, outer: &Outer<'a>) -> Clients<'a> {
+        let mut clients = outer.clients;
+        if let Some(with) = self.with() {
+            clients.anonymous = with.anonymous.as_ref().or(clients.anonymous);
+            if with.has_own_users() {
+                clients.users = with.users.as_ref();
+                clients.password_file = with.password_file.as_ref();
+            }
+        }
+        clients
+    }
+
+    fn rules(&self, outer: &Outer<'_>, mistakes: &mut Vec<Mistake>) -> Rules {
+        let Some(with) = self.with().filter(|with| with.has_own_users() || with.anonymous.is_some()) else {
+            return outer.rules.clone();
+        };
+        if with.has_own_users() {
+            let context = Context { certificates: self.names_clients(outer.tls), ..outer.context };
+            return self.clients(outer).rules(&context, mistakes);
+        }
+        // The users of the section stay the same ones: what is known of their passwords is known here too.
+        let anonymous = self.clients(outer).anonymous_rules(&outer.context, mistakes);
+        Rules { users: Arc::clone(&outer.rules.users), anonymous }
     }
 
     /// The socket, whether WebSocket is spoken on it, and whether TLS is.
@@ -278,7 +340,7 @@ impl<'de> Deserialize<'de> for Listen {
             type Value = Listen;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a URL, or a map with url, tls, anonymous, users and limits")
+                f.write_str("a URL, or a map with url, tls, anonymous, users, password_file, limits and mode")
             }
 
             fn visit_str<E: Error>(self, url: &str) -> Result<Listen, E> {

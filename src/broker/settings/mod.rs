@@ -2,6 +2,7 @@
 
 mod limits;
 mod listen;
+mod password_file;
 mod tls;
 mod users;
 
@@ -10,14 +11,17 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::access::Rules;
 use crate::broker;
-use crate::settings::{Duration, Located, Mistake, NotYet, OneOrMany};
+use crate::settings::{Duration, Located, Mistake, Named, OneOrMany};
 
 pub use limits::Limits;
 use listen::Outer;
 pub use listen::{Listen, ListenWith, Listener, Mode, Socket, WebSocket};
+pub use password_file::PasswordFile;
 pub use tls::{ClientCertificate, Tls};
-pub use users::Anonymous;
+pub use users::{Anonymous, AnonymousFrom, Filter, Password, Range, User};
+use users::{Clients, Context};
 
 /// How often `$SYS` may be brought up to date, where it is at all.
 const SYS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -29,16 +33,28 @@ pub struct Settings {
     /// Where to listen, one or a list of URLs `mqtt://`, `mqtts://`, `ws://`, `wss://` and `unix://`, or of maps with
     /// `url` and what is different there. Default `mqtt://127.0.0.1:1883`; port 0 takes a free one.
     pub listen: OneOrMany<Located<Listen>>,
-    /// Who may connect without user and password. Default `loopback`.
+    /// Who may connect without user and password: `loopback`, `true`, `false`, or
+    /// `{ from: 192.168.1.0/24, read: ["#"], write: ["sensors/#"] }`. Default `loopback`.
     pub anonymous: Option<Located<Anonymous>>,
     /// Bounds for each client.
     pub limits: Limits,
     /// Certificates of the listeners with TLS.
     pub tls: Option<Located<Tls>>,
-    /// Users by name.
-    pub users: Option<NotYet>,
+    /// Users by name: `ann: { password: "$argon2id$...", read: ["#"], write: ["{gateway}/+/set"] }`.
+    pub users: Named<User>,
+    /// More users: a password file of mosquitto, `/etc/mosquitto/passwd`, or `{ path: ..., read: ["#"] }`.
+    pub password_file: Option<Located<PasswordFile>>,
     /// How often `$SYS` is brought up to date, 1s to 1d; 0 is never, and then there is no `$SYS`. Default `10s`.
     pub sys_interval: Option<Located<Duration>>,
+}
+
+/// What follows from the section.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// The listeners.
+    pub listeners: Vec<Listener>,
+    /// Who may connect to those that have no rules of their own, and do what.
+    pub rules: Rules,
 }
 
 impl Settings {
@@ -47,12 +63,13 @@ impl Settings {
         self.sys_interval.map_or(std::time::Duration::from_secs(10), |interval| interval.value.0)
     }
 
-    /// The listeners. Relative paths are those of `folder`, and the files of certificates are read.
+    /// The listeners, and who may connect. `gateway` is the gateway's name; relative paths are those of `folder`, and
+    /// password files and certificates are read.
     ///
     /// # Errors
     /// All that is wrong in the section.
-    pub fn resolve(&self, folder: &Path) -> Result<Vec<Listener>, Vec<Mistake>> {
-        self.listeners(self.anonymous, folder)
+    pub fn resolve(&self, gateway: &str, folder: &Path) -> Result<Resolved, Vec<Mistake>> {
+        self.resolve_with(&Context { gateway, folder, certificates: false, is_whole: true })
     }
 
     /// What clients are allowed, where their listener does not say otherwise.
@@ -61,21 +78,29 @@ impl Settings {
     }
 
     /// What is wrong in a section of which some values could not be read, as far as the rest shows it.
-    pub fn mistakes_of_the_rest(&self, folder: &Path) -> Vec<Mistake> {
-        // `anonymous` may have been among them, so nothing is said that depends on it.
-        let anonymous = self.anonymous.or(Some(Located::nowhere(Anonymous::Everybody)));
-        self.listeners(anonymous, folder).err().unwrap_or_default()
+    pub fn mistakes_of_the_rest(&self, gateway: &str, folder: &Path) -> Vec<Mistake> {
+        // Any of them may have been among them, so nothing is said to be missing.
+        let context = Context { gateway, folder, certificates: false, is_whole: false };
+        self.resolve_with(&context).err().unwrap_or_default()
     }
 
-    fn listeners(&self, anonymous: Option<Located<Anonymous>>, folder: &Path) -> Result<Vec<Listener>, Vec<Mistake>> {
+    fn resolve_with(&self, context: &Context<'_>) -> Result<Resolved, Vec<Mistake>> {
         let mut mistakes = self.limits.mistakes();
         let sys_interval = self.sys_interval.filter(|interval| !interval.0.is_zero());
         if let Some(mistake) = sys_interval.and_then(|interval| interval.outside("sys_interval", SYS_INTERVALS)) {
             mistakes.push(mistake.help("0 is never"));
         }
+        let clients = Clients {
+            anonymous: self.anonymous.as_ref(),
+            users: Some(&self.users),
+            password_file: self.password_file.as_ref(),
+        };
+        let certificates = self.listen.iter().any(|item| item.takes_outer_certificates(self.tls.as_ref()));
+        let context = Context { certificates, ..*context };
+        let rules = clients.rules(&context, &mut mistakes);
+        let outer = Outer { tls: self.tls.as_ref(), clients, rules: rules.clone(), limits: self.limits(), context };
         let mut listeners: Vec<Listener> = Vec::new();
         let mut loaded = Vec::new();
-        let outer = Outer { tls: self.tls.as_ref(), anonymous, limits: self.limits(), folder };
         for item in self.listen.iter() {
             let Some(listener) = item.resolve(&outer, &mut loaded, &mut mistakes) else {
                 continue;
@@ -86,36 +111,22 @@ impl Settings {
             listeners.push(listener);
         }
         if self.listen.is_empty() {
+            mistakes.extend(clients.nobody_may(&rules).filter(|_| context.is_whole));
             listeners.push(Listener::default_of(&outer));
         }
-        if let Some(tls) = self.tls.as_ref().filter(|_| !self.listen.iter().any(Located::<Listen>::uses_outer_tls)) {
+        let is_used = self.listen.iter().any(Located::<Listen>::uses_outer_tls);
+        if let Some(tls) = self.tls.as_ref().filter(|_| context.is_whole && !is_used) {
             let mistake = tls.mistake("no listener uses this `tls`");
             mistakes.push(mistake.help("a listener with TLS is `mqtts://` or `wss://`"));
         }
-        mistakes.extend(self.nobody_could_connect(&listeners));
-        // A file of the section is wrong once, however many listeners use it.
+        // What is wrong in the section is wrong once, however many listeners use it.
         let mut told: Vec<Mistake> = Vec::new();
         mistakes.retain(|mistake| {
             let is_new = !told.contains(mistake);
             told.extend(is_new.then(|| mistake.clone()));
             is_new
         });
-        if mistakes.is_empty() { Ok(listeners) } else { Err(mistakes) }
-    }
-
-    /// `anonymous: false` wants another way in.
-    fn nobody_could_connect(&self, listeners: &[Listener]) -> Option<Mistake> {
-        let nobody = |anonymous: &Located<Anonymous>| anonymous.value == Anonymous::Nobody;
-        let own = self.listen.iter().filter_map(|item| item.with()?.anonymous);
-        let said = own.chain(self.anonymous).find(nobody)?;
-        let shut = |listener: &Listener| {
-            let by_certificate = listener.tls.as_ref().is_some_and(|tls| tls.names_clients());
-            listener.anonymous == Anonymous::Nobody && !by_certificate
-        };
-        listeners.iter().any(shut).then(|| {
-            let mistake = said.mistake("nobody could connect: `users` are not available yet");
-            mistake.help("write `loopback` or `true`, or have a `client_ca`")
-        })
+        if mistakes.is_empty() { Ok(Resolved { listeners, rules }) } else { Err(mistakes) }
     }
 }
 
@@ -127,10 +138,14 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::broker::access;
 
     fn listeners(json: &str, folder: &Path) -> Result<Vec<Listener>, Vec<String>> {
         let settings: Settings = serde_json::from_str(json).unwrap();
-        settings.resolve(folder).map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect())
+        let resolved = settings.resolve("edge-01", folder);
+        resolved
+            .map(|resolved| resolved.listeners)
+            .map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect())
     }
 
     fn resolve(json: &str) -> Result<Vec<String>, Vec<String>> {
@@ -195,10 +210,35 @@ mod tests {
         let inflight: Vec<u16> = found.iter().map(|listener| listener.limits.inflight).collect();
         assert_eq!(inflight, [7, 50, 50, 50]);
         assert_eq!(found[0].limits.packet_bytes, 2 * 1024 * 1024, "what it does not name is the section's");
-        assert_eq!(found[0].anonymous, Anonymous::Everybody);
-        assert_eq!(found[3].anonymous, Anonymous::Loopback);
+        assert_eq!(found[0].rules.anonymous, access::Anonymous::Everybody);
+        assert_eq!(found[3].rules.anonymous, access::Anonymous::Loopback);
+        let own: Vec<bool> = found.iter().map(|listener| listener.has_own_rules).collect();
+        assert_eq!(own, [true, false, false, false]);
         assert!(found[1].tls.as_ref().unwrap().names_clients());
         assert!(matches!(found[2].socket, Socket::Unix { mode: 0o600, .. }));
+    }
+
+    #[test]
+    fn the_users_of_a_listener_stand_instead_of_those_of_the_section() {
+        let folder = folder();
+        let json = r##"{
+            "listen": [
+                "mqtt://127.0.0.1",
+                {"url": "unix://s", "anonymous": false},
+                {"url": "mqtt://0.0.0.0:1884", "users": {"bob": {"password": "y", "read": ["#"]}}},
+                {"url": "mqtts://0.0.0.0", "users": {"pump": {"write": ["pump/#"]}},
+                 "tls": {"cert": "cert", "key": "key", "client_ca": "cert"}}
+            ],
+            "users": {"ann": {"password": "x", "read": ["#"]}}
+        }"##;
+        let found = listeners(json, folder.path()).unwrap();
+        let users: Vec<String> =
+            found.iter().map(|found| found.rules.users.keys().map(|name| &**name).collect()).collect();
+        assert_eq!(users, ["ann", "ann", "bob", "pump"]);
+        assert!(std::sync::Arc::ptr_eq(&found[0].rules.users, &found[1].rules.users), "known by one and all");
+        // Without a certificate nobody would know that this is the pump.
+        let plain = r##"{"listen": [{"url": "mqtt://127.0.0.1", "users": {"pump": {"write": ["pump/#"]}}}]}"##;
+        assert_eq!(resolve(plain).unwrap_err(), ["`pump` has no password"]);
     }
 
     #[test]
@@ -216,6 +256,10 @@ mod tests {
             assert!(mistakes.len() == 1 && mistakes[0].contains("connect") | mistakes[0].contains("beyond"), "{json}");
         }
         for json in [
+            r##"{"listen": ["mqtt://0.0.0.0"], "users": {"ann": {"password": "x", "read": ["#"]}}}"##,
+            r##"{"listen": ["mqtt://0.0.0.0"], "users": {"ann": {"password": "x", "read": ["#"]}}, "anonymous": false}"##,
+            r##"{"listen": ["mqtt://0.0.0.0"], "anonymous": {"from": ["10.0.0.0/8"], "read": ["#"]}}"##,
+            r##"{"listen": [{"url": "mqtt://0.0.0.0", "users": {"ann": {"password": "x", "read": ["#"]}}}]}"##,
             r#"{"listen": ["mqtts://0.0.0.0"], "tls": {"cert": "cert", "key": "key", "client_ca": "cert"}}"#,
             r#"{"listen": ["mqtts://[::1]"], "anonymous": false,
                 "tls": {"cert": "cert", "key": "key", "client_ca": "cert", "client_certificate": "optional"}}"#,
@@ -285,8 +329,7 @@ mod tests {
     #[test]
     fn limits_have_bounds() {
         assert_eq!(resolve(r#"{"limits": {"connections": 0, "packet": "1B", "inflight": 0}}"#).unwrap_err().len(), 3);
-        let defaults: Settings = serde_json::from_str("{}").unwrap();
-        assert_eq!(defaults.limits(), broker::Limits::default());
+        assert_eq!(resolve(r#"{"limits": {"keep_alive": "100ms"}}"#).unwrap_err().len(), 1);
         let limits: Limits =
             serde_json::from_str(r#"{"queue_bytes": "1MB", "rate": "60/m", "session_expiry": "1d"}"#).unwrap();
         let limits = limits.over(&broker::Limits::default());

@@ -1,10 +1,10 @@
 //! The certificates of listeners: `tls`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::users::Context;
 use crate::net::server_tls::{ClientCertificates, Need, ServerFile, ServerFiles, ServerTls};
 use crate::settings::{Located, Mistake};
 
@@ -36,31 +36,25 @@ pub enum ClientCertificate {
 pub(super) type Loaded = Vec<(ServerFiles, Arc<ServerTls>)>;
 
 impl Located<Tls> {
-    /// Reads the files; relative paths are those of `folder`. Nothing where there are mistakes.
+    /// Reads the files. Nothing where there are mistakes.
     pub(super) fn load(
         &self,
-        folder: &Path,
+        context: &Context<'_>,
         loaded: &mut Loaded,
         mistakes: &mut Vec<Mistake>,
     ) -> Option<Arc<ServerTls>> {
-        if let (Some(need), None) = (&self.client_certificate, &self.client_ca) {
+        let folder = context.folder;
+        if let (Some(need), None, true) = (&self.client_certificate, &self.client_ca, context.is_whole) {
             mistakes.push(need.mistake("`client_certificate` wants `client_ca`"));
         }
-        let (cert, key) = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => (cert, key),
-            (Some(cert), None) => {
-                mistakes.push(cert.mistake("a `cert` wants its `key`"));
-                return None;
-            }
-            (None, Some(key)) => {
-                mistakes.push(key.mistake("a `key` wants its `cert`"));
-                return None;
-            }
-            (None, None) => {
-                mistakes.push(self.mistake("TLS wants a `cert` and its `key`"));
-                return None;
-            }
+        let missing = match (&self.cert, &self.key) {
+            (Some(_), Some(_)) => None,
+            (Some(cert), None) => Some(cert.mistake("a `cert` wants its `key`")),
+            (None, Some(key)) => Some(key.mistake("a `key` wants its `cert`")),
+            (None, None) => Some(self.mistake("TLS wants a `cert` and its `key`")),
         };
+        mistakes.extend(missing.filter(|_| context.is_whole));
+        let (cert, key) = self.cert.as_ref().zip(self.key.as_ref())?;
         let need = match self.client_certificate.map(|need| need.value) {
             None | Some(ClientCertificate::Required) => Need::Required,
             Some(ClientCertificate::Optional) => Need::Optional,
