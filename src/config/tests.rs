@@ -647,6 +647,7 @@ fn the_examples_of_the_reference_have_no_mistakes() {
     let references = [
         include_str!("../../README.md"),
         include_str!("../../docs/configuration.md"),
+        include_str!("../../docs/configuration/access.md"),
         include_str!("../../docs/configuration/http.md"),
         include_str!("../../docs/configuration/listeners.md"),
         include_str!("../../docs/configuration/modbus.md"),

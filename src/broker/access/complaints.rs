@@ -44,12 +44,22 @@ impl Complaint {
     }
 }
 
+/// Whom it is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose<'a> {
+    pub(super) address: Option<IpAddr>,
+    /// The user that it is, or says that it is.
+    pub(super) user: Option<&'a str>,
+    pub(super) client: &'a str,
+}
+
 /// What has been said already, and how often it came since.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(Mutex<HashMap<Key, Said>>);
 
-/// `None` in the second place are those beyond [`MAX_KNOWN`].
-type Key = (Complaint, Option<Option<IpAddr>>);
+/// The same complaint of one address, and of one user where that is not a name that a stranger made up. `None` are
+/// those beyond [`MAX_KNOWN`].
+type Key = (Complaint, Option<(Option<IpAddr>, Option<Box<str>>)>);
 
 #[derive(Debug)]
 struct Said {
@@ -58,22 +68,24 @@ struct Said {
 }
 
 impl Complaints {
-    /// Notes that `subject` (a user, a topic, a filter) of `client` was refused.
-    pub(super) fn note(&self, complaint: Complaint, address: Option<IpAddr>, subject: Option<&str>, client: &str) {
-        let said_before = self.count(complaint, address, Instant::now());
-        let address = address.map(tracing::field::display);
-        let (subject, client) = (subject.map(shown), shown(client));
+    /// Notes that `subject` (a topic, a filter) was refused to somebody, or somebody as such.
+    pub(super) fn note(&self, complaint: Complaint, whose: Whose<'_>, subject: Option<&str>) {
+        let said_before = self.count(complaint, whose, Instant::now());
+        let address = whose.address.map(tracing::field::display);
+        let (user, client, subject) = (whose.user.map(shown), shown(whose.client), subject.map(shown));
         match said_before {
-            None => tracing::debug!(address, subject, client, "{}", complaint.text()),
-            Some(0) => tracing::warn!(address, subject, client, "{}", complaint.text()),
-            Some(more) => tracing::warn!(address, subject, client, more, "{}", complaint.text()),
+            None => tracing::debug!(address, user, client, subject, "{}", complaint.text()),
+            Some(0) => tracing::warn!(address, user, client, subject, "{}", complaint.text()),
+            Some(more) => tracing::warn!(address, user, client, subject, more, "{}", complaint.text()),
         }
     }
 
     /// How many there were since the last line; `None` where it is too early for the next.
-    fn count(&self, complaint: Complaint, address: Option<IpAddr>, now: Instant) -> Option<u64> {
+    fn count(&self, complaint: Complaint, whose: Whose<'_>, now: Instant) -> Option<u64> {
+        let is_made_up = matches!(complaint, Complaint::UnknownUser | Complaint::UnknownCertificate | Complaint::Busy);
+        let user = whose.user.filter(|_| !is_made_up);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = (complaint, Some(address));
+        let mut key = (complaint, Some((whose.address, user.map(Box::from))));
         if known.len() >= MAX_KNOWN && !known.contains_key(&key) {
             known.retain(|_, said| now.duration_since(said.at) < INTERVAL);
             if known.len() >= MAX_KNOWN {
@@ -109,18 +121,21 @@ mod tests {
     #[test]
     fn the_same_is_said_at_first_and_then_with_a_count() {
         let complaints = Complaints::default();
-        let (here, there) = (Some(IpAddr::from([192, 0, 2, 1])), Some(IpAddr::from([192, 0, 2, 2])));
         let begin = Instant::now();
-        let count =
-            |complaint, address, seconds| complaints.count(complaint, address, begin + Duration::from_secs(seconds));
-        assert_eq!(count(Complaint::WrongPassword, here, 0), Some(0));
+        let count = |complaint, last: u8, user, seconds| {
+            let address = Some(IpAddr::from([192, 0, 2, last]));
+            complaints.count(complaint, Whose { address, user, client: "c" }, begin + Duration::from_secs(seconds))
+        };
+        assert_eq!(count(Complaint::WrongPassword, 1, Some("ann"), 0), Some(0));
         for second in 1..600 {
-            assert_eq!(count(Complaint::WrongPassword, here, second), None);
+            assert_eq!(count(Complaint::WrongPassword, 1, Some("ann"), second), None);
         }
-        assert_eq!(count(Complaint::WrongPassword, there, 1), Some(0));
-        assert_eq!(count(Complaint::UnknownUser, here, 1), Some(0));
-        assert_eq!(count(Complaint::WrongPassword, here, 600), Some(599));
-        assert_eq!(count(Complaint::WrongPassword, here, 601), None);
+        assert_eq!(count(Complaint::WrongPassword, 2, Some("ann"), 1), Some(0));
+        assert_eq!(count(Complaint::WrongPassword, 1, Some("bob"), 1), Some(0));
+        assert_eq!(count(Complaint::UnknownUser, 1, Some("eve"), 1), Some(0));
+        assert_eq!(count(Complaint::UnknownUser, 1, Some("mallory"), 1), None);
+        assert_eq!(count(Complaint::WrongPassword, 1, Some("ann"), 600), Some(599));
+        assert_eq!(count(Complaint::WrongPassword, 1, Some("ann"), 601), None);
     }
 
     #[test]
@@ -130,7 +145,8 @@ mod tests {
         let said = (0..5000_u32)
             .filter(|number| {
                 let address = Some(IpAddr::from(number.to_be_bytes()));
-                complaints.count(Complaint::WrongPassword, address, now).is_some()
+                let whose = Whose { address, user: Some("ann"), client: "c" };
+                complaints.count(Complaint::WrongPassword, whose, now).is_some()
             })
             .count();
         assert_eq!(said, MAX_KNOWN + 1);

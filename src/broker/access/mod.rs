@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use address::{AddressRange, RangeError};
-use complaints::{Complaint, Complaints};
+use complaints::{Complaint, Complaints, Whose};
 use hash::{NoRandomness, PasswordHash};
 use passwords::{Passwords, Refusal};
 pub use rights::{FilterTemplates, Reading, Rights, Wildcards, WriteDecisions, is_one_level};
@@ -155,7 +155,7 @@ impl Inner {
         let address = caller.address.map(|address| address.to_canonical());
         let users = &self.rules.users;
         let complain = |complaint, user: Option<&str>| {
-            self.complaints.note(complaint, address, user, client_id);
+            self.complaints.note(complaint, Whose { address, user, client: client_id }, None);
         };
         if let Some(name) = &caller.user {
             // The certificate wins over what CONNECT says.

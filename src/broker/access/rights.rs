@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::complaints::{Complaint, Complaints};
+use super::complaints::{Complaint, Complaints, Whose};
 use crate::mqtt::{TopicFilter, topic};
 use crate::settings::Template;
 
@@ -117,7 +117,11 @@ impl Rights {
             };
             let expanded = |filters: &Filters| {
                 filters.expand(name).unwrap_or_else(|fewer| {
-                    complaints.note(Complaint::WideningName, address, user.map(|user| &**user), client_id);
+                    complaints.note(
+                        Complaint::WideningName,
+                        Whose { address, user: user.map(|user| &**user), client: client_id },
+                        None,
+                    );
                     fewer
                 })
             };
@@ -176,7 +180,8 @@ impl Rights {
 
     fn note(&self, complaint: Complaint, client_id: &str, subject: &str) {
         if let Some(Limited { address, complaints, .. }) = &self.limited {
-            complaints.note(complaint, *address, Some(subject), client_id);
+            let whose = Whose { address: *address, user: self.user.as_deref(), client: client_id };
+            complaints.note(complaint, whose, Some(subject));
         }
     }
 }

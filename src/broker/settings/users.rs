@@ -225,9 +225,9 @@ enum Whose<'a> {
 
 impl Rights<'_> {
     fn filters(&self, whose: Whose<'_>, context: &Context<'_>, mistakes: &mut Vec<Mistake>) -> FilterTemplates {
-        mistakes.extend(self.read.iter().filter_map(|filter| filter_problem(filter, &whose, context.gateway)));
+        mistakes.extend(self.read.iter().filter_map(|filter| filter_problem(filter, whose, context.gateway)));
         for filter in self.write {
-            mistakes.extend(filter_problem(filter, &whose, context.gateway).or_else(|| {
+            mistakes.extend(filter_problem(filter, whose, context.gateway).or_else(|| {
                 let mistake = filter.mistake("nobody writes what begins with `$SYS/`");
                 filter.0.as_str().starts_with("$SYS/").then(|| mistake.help("the broker does"))
             }));
@@ -243,7 +243,7 @@ impl Rights<'_> {
 }
 
 /// What is wrong with a filter of `whose` rights.
-fn filter_problem(filter: &Located<Filter>, whose: &Whose<'_>, gateway: &str) -> Option<Mistake> {
+fn filter_problem(filter: &Located<Filter>, whose: Whose<'_>, gateway: &str) -> Option<Mistake> {
     let template = &filter.0;
     let no_filter = || filter.mistake(format!("`{template}` is no topic filter"));
     if template.mentions("user") {

@@ -28,16 +28,21 @@ impl Edgeway {
     /// # Panics
     /// When it ends instead; the message holds what it said.
     pub fn start(configuration: &str) -> Self {
-        Self::start_with(configuration, None)
+        Self::start_in(tempfile::tempdir().expect("a temporary folder can be made"), configuration)
     }
 
-    /// The same with so few file descriptors.
+    /// [`Edgeway::start`] in a folder that has something in it already.
+    pub fn start_in(folder: TempDir, configuration: &str) -> Self {
+        Self::start_with(folder, configuration, None)
+    }
+
+    /// [`Edgeway::start`] with so few file descriptors.
     pub fn start_with_descriptors(configuration: &str, descriptors: u32) -> Self {
-        Self::start_with(configuration, Some(descriptors))
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start_with(folder, configuration, Some(descriptors))
     }
 
-    fn start_with(configuration: &str, descriptors: Option<u32>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    fn start_with(folder: TempDir, configuration: &str, descriptors: Option<u32>) -> Self {
         let mut edgeway = Self { port: free_port(), folder, descriptors, peer: None };
         edgeway.configure(configuration);
         edgeway.start_again();
