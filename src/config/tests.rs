@@ -101,11 +101,13 @@ exec: { ups: { command: [python3] } }
 bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: high } ] } }
 ";
     insta::assert_snapshot!(mistakes(text), @r##"
-    error: `mqtts://` is not available yet for listeners
+    error: a listener with TLS wants `tls`
      --> /edgeway.yaml:1:19
       |
     1 | broker: { listen: "mqtts://127.0.0.1" }
       |                   ^^^^^^^^^^^^^^^^^^^
+      |
+      = help: for example tls: { cert: server.crt, key: server.key }
 
     error: storage on disk is not available yet
      --> /edgeway.yaml:2:23
@@ -647,10 +649,12 @@ fn the_examples_of_the_reference_have_no_mistakes() {
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/configuration/access.md"),
         include_str!("../../docs/configuration/http.md"),
+        include_str!("../../docs/configuration/listeners.md"),
         include_str!("../../docs/configuration/modbus.md"),
         include_str!("../../docs/configuration/serial.md"),
     ];
     let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
     for reference in references {
         let examples: Vec<&str> =
             reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
@@ -658,6 +662,11 @@ fn the_examples_of_the_reference_have_no_mistakes() {
         for example in examples {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("edgeway.yaml"), example).unwrap();
+            for (name, content) in
+                [("server.crt", cert.pem()), ("server.key", signing_key.serialize_pem()), ("clients.crt", cert.pem())]
+            {
+                std::fs::write(folder.path().join(name), content).unwrap();
+            }
             if let Err(refused) = read(&folder.path().join("edgeway.yaml"), &environment) {
                 panic!("{}", refused.render(false));
             }

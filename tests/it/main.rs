@@ -18,6 +18,7 @@ mod retained;
 mod serial;
 mod session;
 mod sys;
+mod transports;
 mod v5;
 mod webhook;
 mod will;

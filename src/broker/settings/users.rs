@@ -74,7 +74,7 @@ pub struct Filter(pub Template);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clients<'a> {
     pub(super) anonymous: Option<&'a Located<Anonymous>>,
-    pub(super) users: &'a Named<User>,
+    pub(super) users: Option<&'a Named<User>>,
     pub(super) password_file: Option<&'a Located<PasswordFile>>,
 }
 
@@ -94,13 +94,18 @@ pub(super) struct Context<'a> {
 impl Clients<'_> {
     /// The rules that they make.
     pub(super) fn rules(&self, context: &Context<'_>, mistakes: &mut Vec<Mistake>) -> Rules {
-        let anonymous = match self.anonymous.map(|anonymous| (anonymous, &anonymous.value)) {
+        let anonymous = self.anonymous_rules(context, mistakes);
+        Rules { users: Arc::new(self.users(context, mistakes)), anonymous }
+    }
+
+    /// What `anonymous` says alone.
+    pub(super) fn anonymous_rules(&self, context: &Context<'_>, mistakes: &mut Vec<Mistake>) -> access::Anonymous {
+        match self.anonymous.map(|anonymous| (anonymous, &anonymous.value)) {
             None | Some((_, Anonymous::Loopback)) => access::Anonymous::Loopback,
             Some((_, Anonymous::Everybody)) => access::Anonymous::Everybody,
             Some((_, Anonymous::Nobody)) => access::Anonymous::Nobody,
             Some((at, Anonymous::From(from))) => from.rules(at, context, mistakes),
-        };
-        Rules { users: Arc::new(self.users(context, mistakes)), anonymous }
+        }
     }
 
     /// Whether clients from other machines may connect, because it was said which.
@@ -120,7 +125,7 @@ impl Clients<'_> {
 
     fn users(&self, context: &Context<'_>, mistakes: &mut Vec<Mistake>) -> HashMap<Arc<str>, access::User> {
         let mut users = HashMap::new();
-        for (name, user) in self.users {
+        for (name, user) in self.users.into_iter().flatten() {
             if let Some(problem) = name_problem(name) {
                 mistakes
                     .push(name.mistake(format!("`{}` is no name of a user", name.value.escape_debug())).help(problem));
@@ -136,7 +141,7 @@ impl Clients<'_> {
         if let Some(file) = self.password_file {
             self.add_file(file, &mut users, context, mistakes);
         }
-        for (name, _) in self.users.iter().filter(|_| context.is_whole && !context.certificates) {
+        for (name, _) in self.users.into_iter().flatten().filter(|_| context.is_whole && !context.certificates) {
             let is_known = |user: &access::User| user.password.is_some();
             // With a file that could not be read nobody knows.
             if !users.get(name.as_str()).is_some_and(is_known)
@@ -163,7 +168,7 @@ impl Clients<'_> {
         for (name, hash) in file.load(context.folder, mistakes) {
             match users.get_mut(name.as_str()) {
                 Some(user) if user.password.is_some() => {
-                    let (at, _) = self.users.get_key_value(name.as_str()).unzip();
+                    let (at, _) = self.users.and_then(|users| users.get_key_value(name.as_str())).unzip();
                     let place = at.map_or(file.place, |at| at.place);
                     let mistake =
                         Mistake::new(place, format!("`{name}` has a password here and one in the password file"));
