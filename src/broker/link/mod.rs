@@ -385,9 +385,9 @@ impl Link {
                 Err(error) => break Err(End::Protocol(error)),
             }
         };
-        self.exchange.finish(&mut reading);
+        let finished = self.exchange.finish(&mut reading);
         READING.set(Some(reading));
-        result
+        result.and(finished.map_err(End::Protocol))
     }
 
     /// Ready when all that waits has been written, or cannot be.
