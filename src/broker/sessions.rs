@@ -67,6 +67,21 @@ impl Broker {
         }
         let now = clock::now();
         let client_id = assigned.unwrap_or(connect.client_id);
+        let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
+        let mut connack = ConnAck::new(ReasonCode::Success, false);
+        connack.receive_maximum = limits.inflight;
+        connack.maximum_packet_size = Some(limits.packet_bytes as u32);
+        connack.topic_alias_maximum = limits.topic_aliases;
+        connack.assigned_client_identifier = assigned;
+        connack.session_expiry_interval =
+            (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
+        let mut prelude = Vec::new();
+        connack.encode(connect.version, &mut prelude);
+        if connect.maximum_packet_size.is_some_and(|maximum| prelude.len() > maximum as usize) {
+            // It takes no packet of this length, and without these properties it would not know our limits
+            // [MQTT-3.1.2-24].
+            return Err((ReasonCode::PacketTooLarge, writer));
+        }
 
         // Until the connection is attached: meanwhile nobody ends the session that was found, or finds the new one.
         let mut sessions = self.sessions.lock();
@@ -99,15 +114,8 @@ impl Broker {
         if session_present {
             self.router.restrict(&slot, rights);
         }
-        let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
-        let mut connack = ConnAck::new(ReasonCode::Success, session_present);
-        connack.receive_maximum = limits.inflight;
-        connack.maximum_packet_size = Some(limits.packet_bytes as u32);
-        connack.topic_alias_maximum = limits.topic_aliases;
-        connack.assigned_client_identifier = assigned;
-        connack.session_expiry_interval =
-            (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
-        let mut prelude = Vec::new();
+        connack.session_present = session_present && !connect.is_3_1;
+        prelude.clear();
         connack.encode(connect.version, &mut prelude);
         let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };
         let attachment = Attachment {

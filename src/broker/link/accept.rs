@@ -15,7 +15,7 @@ use crate::broker::access::Caller;
 use crate::broker::listener::{Arrival, Entrance};
 use crate::broker::sessions::Entering;
 use crate::mqtt::codec::{Framing, split_frame};
-use crate::mqtt::connection::Receiver;
+use crate::mqtt::connection::{Receiver, answers};
 use crate::mqtt::packet::{ConnAck, Connect, kind};
 use crate::mqtt::{Packet, ReasonCode, Side, Version, wire};
 use crate::net::SocketWriter;
@@ -88,10 +88,11 @@ async fn enter(
         Ok(Err(End::Protocol(error))) => {
             // A client of another protocol is not answered; one that tried to connect is told why, in 3.1.1
             // where there is a return code for it [MQTT-3.1.4-2].
-            if let Some(version) = version_to_refuse(&input)
+            if answers::is_answered(&error)
+                && let Some(version) = version_to_refuse(&input)
                 && (version == Version::V5 || error.reason.connect_return_code() < 3)
             {
-                refuse(&mut io, writer.as_mut(), version, error.reason).await;
+                refuse(&mut io, writer.as_mut(), version, None, error.reason).await;
             }
             return Err(End::Protocol(error));
         }
@@ -105,7 +106,7 @@ async fn enter(
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
-    let (version, keep_alive) = (connect.version, connect.keep_alive);
+    let (version, maximum, keep_alive) = (connect.version, connect.maximum_packet_size, connect.keep_alive);
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admitted = match standing {
@@ -115,7 +116,7 @@ async fn enter(
     let rights = match admitted {
         Ok(rights) => rights,
         Err(reason) => {
-            refuse(&mut io, writer.as_mut(), version, reason).await;
+            refuse(&mut io, writer.as_mut(), version, maximum, reason).await;
             return Err(End::Closed(reason));
         }
     };
@@ -129,7 +130,7 @@ async fn enter(
     let connected = match broker.connect(&entering, writer.take(), &mut batch) {
         Ok(connected) => connected,
         Err((reason, mut writer)) => {
-            refuse(&mut io, writer.as_mut(), version, reason).await;
+            refuse(&mut io, writer.as_mut(), version, maximum, reason).await;
             return Err(End::Closed(reason));
         }
     };
@@ -144,7 +145,7 @@ async fn enter(
     Ok(link)
 }
 
-/// The version that a CONNECT is refused in which cannot be taken: its own, or 3.1.1 where it is none of ours.
+/// The version that a CONNECT is refused in which cannot be taken: its own, or 5.0 where it is none of ours.
 /// `None` where this is no CONNECT.
 fn version_to_refuse(input: &[u8]) -> Option<Version> {
     let (first, rest) = input.split_first()?;
@@ -152,15 +153,25 @@ fn version_to_refuse(input: &[u8]) -> Option<Version> {
         return None;
     }
     match wire::split_variable(rest) {
-        wire::Variable::Value(_, used) => Some(Connect::version_of(&rest[used..]).unwrap_or(Version::V3)),
+        wire::Variable::Value(_, used) => Connect::version_to_answer(&rest[used..]),
         wire::Variable::Incomplete | wire::Variable::Malformed => None,
     }
 }
 
-/// Answers a CONNECT that is not let in. Whether the client reads it is its own affair.
-async fn refuse(io: &mut Io, writer: Option<&mut SocketWriter>, version: Version, reason: ReasonCode) {
+/// Answers a CONNECT that is not let in, if a client that takes packets of at most `maximum` bytes can be answered.
+/// Whether it reads that is its own affair.
+async fn refuse(
+    io: &mut Io,
+    writer: Option<&mut SocketWriter>,
+    version: Version,
+    maximum: Option<u32>,
+    reason: ReasonCode,
+) {
     let mut bytes = Vec::new();
     ConnAck::new(reason, false).encode(version, &mut bytes);
+    if maximum.is_some_and(|maximum| bytes.len() > maximum as usize) {
+        return;
+    }
     match (io, writer) {
         (Io::Socket(_), Some(writer)) => {
             let _ = writer.try_write(&bytes);

@@ -28,7 +28,7 @@ use super::clock;
 use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
-use crate::mqtt::connection::{Received, Receiver};
+use crate::mqtt::connection::{Received, Receiver, answers};
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
@@ -178,7 +178,7 @@ impl Link {
     pub async fn end(mut self, end: &End) {
         let exchange = &self.exchange;
         let (reason, publish_will) = match end {
-            End::Protocol(error) => (Some(error.reason), true),
+            End::Protocol(error) => (answers::is_answered(error).then_some(error.reason), true),
             End::Closed(reason) => (Some(*reason), true),
             End::Peer(Some(ReasonCode::Success)) => (None, false),
             End::Peer(_) | End::Transport(_) => (None, true),
