@@ -14,6 +14,7 @@ mod offline;
 mod peers;
 mod qos;
 mod retained;
+mod sequences;
 mod serial;
 mod session;
 mod v5;
