@@ -135,6 +135,7 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
                 prelude: Vec::new(),
                 session_present: true,
                 expiry_interval: 0,
+                keep_alive: 0,
                 will: None,
             };
             let (epoch, _) = slot.attach(attachment, clock::now(), &mut batch);

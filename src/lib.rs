@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod gateway;
+pub mod health;
 pub mod mapping;
 pub mod metrics;
 pub mod mqtt;

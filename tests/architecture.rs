@@ -1,5 +1,7 @@
-//! Holds the house to its plan: floors, pure rooms, file headers, and the dependencies' versions and licences.
+//! Holds the house to its plan: floors, pure rooms, file headers, dependencies, and the page of normative statements.
 
+#[path = "architecture/conformance.rs"]
+mod conformance;
 #[path = "architecture/dependencies.rs"]
 mod dependencies;
 #[path = "architecture/scanner.rs"]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, CommandGate, CommandTopic};
+use crate::health::DeviceHealth;
 use crate::mqtt::{Message, MessageBuilder, QoS, TopicName};
 
 /// Where messages of adapters go: the gateway supplies the broker, tests a recorder.
@@ -36,6 +37,7 @@ pub struct AdapterHandle {
     gate: CommandGate,
     cancelled: CancellationToken,
     health: Arc<Mutex<HashMap<String, Health>>>,
+    devices: Vec<Arc<DeviceHealth>>,
 }
 
 impl fmt::Debug for AdapterHandle {
@@ -54,7 +56,20 @@ impl AdapterHandle {
         commands: mpsc::Receiver<Message>,
         cancelled: CancellationToken,
     ) -> Self {
-        Self { gateway, publish, commands, gate: CommandGate::new(topics), cancelled, health: Arc::default() }
+        Self {
+            gateway,
+            publish,
+            commands,
+            gate: CommandGate::new(topics),
+            cancelled,
+            health: Arc::default(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Keeps the entries of its `devices` in the table of the gateway's health.
+    pub fn with_devices(self, devices: Vec<Arc<DeviceHealth>>) -> Self {
+        Self { devices, ..self }
     }
 
     /// Name of the gateway, the first level of its topics.
@@ -65,8 +80,24 @@ impl AdapterHandle {
     /// Publishes a read batch.
     pub fn publish(&self, messages: &[Message]) {
         if !messages.is_empty() {
+            for same in messages.chunk_by(|a, b| device_of(a) == device_of(b)) {
+                if let Some(health) = device_of(&same[0]).and_then(|name| self.device(name)) {
+                    health.add_readings(same.len() as u64);
+                }
+            }
             self.publish.publish(messages);
         }
+    }
+
+    /// Notes that reading `device` failed once, whether or not it is offline for that.
+    pub fn count_error(&self, device: &str) {
+        if let Some(health) = self.device(device) {
+            health.add_error();
+        }
+    }
+
+    fn device(&self, name: &str) -> Option<&Arc<DeviceHealth>> {
+        self.devices.iter().find(|health| health.name() == name)
     }
 
     /// The next command that may be executed. Retained, repeated and malformed ones have been refused already,
@@ -91,6 +122,12 @@ impl AdapterHandle {
         if previous.as_ref() == Some(health) {
             return;
         }
+        if let Some(entry) = self.device(device) {
+            match health {
+                Health::Online => entry.online(),
+                Health::Offline(error) => entry.offline(error),
+            }
+        }
         let was_offline = matches!(previous, Some(Health::Offline(_)));
         match health {
             Health::Online => tracing::info!(device, "device online"),
@@ -114,6 +151,11 @@ impl AdapterHandle {
     pub fn cancellation(&self) -> CancellationToken {
         self.cancelled.clone()
     }
+}
+
+/// The device that a message is a reading of.
+fn device_of(message: &Message) -> Option<&str> {
+    message.reading.as_ref().map(|reading| &*reading.device)
 }
 
 /// The retained messages that tell the world whether `device` answers.

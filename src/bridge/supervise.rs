@@ -12,7 +12,9 @@ use super::plan::{Plan, PlannedRoute, RouteQos, Server};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
+use crate::broker::session_slot::Waiting;
 use crate::broker::{Broker, QueueLimits, SessionSlot, clock};
+use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::Forwardable;
 use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
@@ -32,13 +34,14 @@ pub struct Bridge {
     plan: Plan,
     broker: Arc<Broker>,
     slot: Arc<SessionSlot>,
+    health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
 impl Bridge {
     /// Makes the session and routes messages to it: what is published from now on waits for the link.
-    pub fn new(plan: Plan, broker: &Arc<Broker>) -> Self {
+    pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> Self {
         let slot = broker.new_slot(plan.name.as_str().into());
         slot.keep_for_ever();
         slot.set_limits(QueueLimits {
@@ -51,7 +54,12 @@ impl Bridge {
         }
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
-        Self { plan, broker: Arc::clone(broker), slot, receive, subscriptions }
+        let waiting = Arc::clone(&slot);
+        let health = health.bridge(&plan.name, move || {
+            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting.waiting();
+            Backlog { queued, queued_bytes, in_flight, dropped }
+        });
+        Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions }
     }
 
     /// The bridge's session.
@@ -66,6 +74,9 @@ impl Bridge {
             Ok(tls) => tls,
             Err(error) => {
                 tracing::error!(bridge, %error, "bridge cannot start");
+                self.health.disconnected(&error.to_string());
+                // Its entry goes with it, so it stays to tell why.
+                cancelled.cancelled().await;
                 return;
             }
         };
@@ -87,6 +98,7 @@ impl Bridge {
                         bridge, %server, ?version, session_present = welcome.session_present,
                         "bridge connected"
                     );
+                    self.health.connected();
                     first = false;
                     has_spoken_5 |= version == Version::V5;
                     let since = Instant::now();
@@ -95,11 +107,14 @@ impl Bridge {
                         return;
                     }
                     backoff.connected_for(since.elapsed());
-                    tracing::warn!(bridge, %server, reason = %describe(&end), "link lost");
+                    let reason = describe(&end);
+                    tracing::warn!(bridge, %server, reason, "link lost");
+                    self.health.disconnected(&reason);
                     (at, version, silent) = (0, self.preferred(), 0);
                 }
                 Err(Failed { error, version_3 }) => {
                     tracing::warn!(bridge, %server, error, "cannot connect");
+                    self.health.disconnected(&error);
                     let try_version_3 = match version_3 {
                         Version3::Wanted => true,
                         Version3::Guessed => !has_spoken_5,

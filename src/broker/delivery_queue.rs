@@ -94,6 +94,11 @@ impl DeliveryQueue {
         self.at_most_once
     }
 
+    /// Bytes of what waits, with each message's bookkeeping.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Entries that wait.
     pub fn len(&self) -> usize {
         self.entries.len()

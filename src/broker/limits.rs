@@ -1,8 +1,11 @@
 //! What clients are allowed, and the bounds that keep one from harming the others.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::delivery_queue::QueueLimits;
+use crate::mqtt::Version;
+use crate::mqtt::packet::Connect;
 
 /// What clients are allowed: those of one listener, or all.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +18,9 @@ pub struct Limits {
     pub sessions: usize,
     /// Seconds that a session may outlive its connection; `None` is what the client asks for.
     pub session_expiry: Option<u32>,
+    /// Seconds of keep alive beyond which a client of 5.0 is told to use them instead of its own; `None` takes every
+    /// keep alive, and none. 3.1.1 has no way to say it.
+    pub maximum_keep_alive: Option<NonZeroU16>,
     /// Bytes of a packet, fixed header included.
     pub packet_bytes: usize,
     /// QoS 1 and 2 messages in flight, in each direction.
@@ -47,6 +53,7 @@ impl Default for Limits {
             connections_per_address: None,
             sessions: 10_000,
             session_expiry: None,
+            maximum_keep_alive: None,
             packet_bytes: 1024 * 1024,
             inflight: 100,
             queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024 },
@@ -69,5 +76,12 @@ impl Limits {
         // A short topic cannot have many levels, and most are short.
         let few = topic.len() < self.topic_levels || topic.split('/').count() <= self.topic_levels;
         few && topic.len() <= self.topic_bytes
+    }
+
+    /// Seconds of keep alive that a client must use instead of its own, if it must.
+    pub(super) fn server_keep_alive(&self, connect: &Connect<'_>) -> Option<u16> {
+        let maximum = self.maximum_keep_alive?.get();
+        let allowed = (1..=maximum).contains(&connect.keep_alive);
+        (connect.version == Version::V5 && !allowed).then_some(maximum)
     }
 }

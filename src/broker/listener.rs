@@ -174,9 +174,9 @@ impl Broker {
             self.metrics.connections.add(1);
             Standing::Welcome
         };
-        let (broker, entrance) = (Arc::clone(self), Arc::clone(entrance));
+        let entering = Box::pin(link::enter(Arc::clone(self), Arc::clone(entrance), address, standing, handshake));
         self.tasks().spawn(async move {
-            let end = link::accept(broker, entrance, address, standing, handshake).await;
+            let end = link::drive(entering).await;
             drop(place);
             if let link::End::Protocol(error) = end {
                 tracing::info!(%error, reason = %error.reason, "client disconnected for what it sent");

@@ -128,7 +128,7 @@ impl Router {
         for message in messages {
             self.publish(&Publication::from_message(message), Origin::LOCAL, &mut turn);
         }
-        self.metrics.received.add(messages.len() as u64);
+        self.metrics.local.add(messages.len() as u64);
         self.finish(&mut batch);
     }
 
@@ -276,6 +276,11 @@ impl Router {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.len()
     }
 
+    /// Bytes of retained messages, with their bookkeeping.
+    pub fn retained_bytes(&self) -> usize {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.bytes()
+    }
+
     /// Forgets retained messages that have expired.
     pub fn remove_expired(&self, now: Millis) {
         // Publishing goes on while nothing is found, which is the rule.
@@ -290,7 +295,10 @@ impl Router {
         if !replaced {
             self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication);
         }
-        batch.records.push(Record::Retain { message: publication.keep().clone() });
+        // The broker's own values are new every few seconds and mean nothing after a restart: no disk is worn for them.
+        if !publication.topic.starts_with("$SYS/") {
+            batch.records.push(Record::Retain { message: publication.keep().clone() });
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access::Rights;
-use super::session_slot::{Attachment, Remains, SessionSlot, Will};
+use super::router::Origin;
+use super::session_slot::{Attachment, Remains, SessionSlot, Turn, Will};
 use super::{Broker, Limits, clock};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
@@ -75,11 +76,11 @@ impl Broker {
         connack.assigned_client_identifier = assigned;
         connack.session_expiry_interval =
             (expiry_interval != connect.session_expiry_interval).then_some(expiry_interval);
+        connack.server_keep_alive = limits.server_keep_alive(connect);
         let mut prelude = Vec::new();
         connack.encode(connect.version, &mut prelude);
         if connect.maximum_packet_size.is_some_and(|maximum| prelude.len() > maximum as usize) {
-            // It takes no packet of this length, and without these properties it would not know our limits
-            // [MQTT-3.1.2-24].
+            // What the client must know of us does not fit into what it takes [MQTT-3.1.2-24].
             return Err((ReasonCode::PacketTooLarge, writer));
         }
 
@@ -98,14 +99,16 @@ impl Broker {
             tracing::warn!(client = client_id, limit = self.limits().sessions, "too many sessions");
             return Err((ReasonCode::QuotaExceeded, writer));
         }
+        let was_connected = known.as_ref().is_some_and(|slot| slot.is_connected());
         let (slot, session_present, remains) = match known {
-            Some(slot) if !connect.clean_start => (slot, true, Remains::default()),
+            Some(slot) if !connect.clean_start && slot.is_durable() => (slot, true, Remains::default()),
             old => {
                 let slot = self.new_slot(client_id.into());
                 // The key is the old session's name where there is one.
                 sessions.remove(client_id);
                 sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
-                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3].
+                // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3]; and one that
+                // does not outlive its connection ends with that, because it is taken over.
                 (slot, false, old.map(|old| self.close_session(&old, batch)).unwrap_or_default())
             }
         };
@@ -125,6 +128,8 @@ impl Broker {
             prelude,
             session_present: true,
             expiry_interval,
+            // What we choose is announced in CONNACK [MQTT-3.2.2-21].
+            keep_alive: connack.server_keep_alive.unwrap_or(connect.keep_alive),
             will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
         };
         slot.heard(now);
@@ -136,17 +141,21 @@ impl Broker {
             });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
+        if !was_connected {
+            self.metrics.clients.enter();
+        }
         drop(sessions);
+        self.timers.schedule(&slot);
         if self.cancellation().is_cancelled() {
             // The broker is stopping, and may have told its connections already.
             slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
         }
-        self.hand_on(remains, now);
+        self.hand_on(&slot, remains, now);
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
             if will.delay_interval == 0 {
-                self.publish_will(&will, now);
+                self.publish_will(&slot, &will, now);
             }
         }
         Ok(Connected { slot, epoch })
@@ -157,6 +166,10 @@ impl Broker {
         let now = clock::now();
         let sessions = self.sessions.lock();
         if slot.detach(epoch, publish_will, now) {
+            // A bridge's session has no place among those of clients.
+            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                self.metrics.clients.leave();
+            }
             self.handle_due_locked(sessions, slot, now);
             self.timers.schedule(slot);
             self.share_queued(slot, now);
@@ -169,8 +182,11 @@ impl Broker {
         }
     }
 
-    /// Does what is due for a session without connection.
+    /// Does what is due for a session: ends a connection that is silent, or what waited for its return.
     pub(super) fn handle_due(&self, slot: &Arc<SessionSlot>, now: Millis) {
+        if slot.close_silent(now) {
+            return;
+        }
         self.handle_due_locked(self.sessions.lock(), slot, now);
     }
 
@@ -181,25 +197,28 @@ impl Broker {
             sessions.remove(slot.client_id());
         }
         drop(sessions);
+        if due.ends && slot.is_durable() {
+            self.metrics.expired_sessions.add(1);
+        }
         if let Some(will) = due.will {
-            self.publish_will(&will, now);
+            self.publish_will(slot, &will, now);
         }
         if due.ends {
             let mut batch = Batch::default();
             let remains = self.close_session(slot, &mut batch);
             self.router.finish(&mut batch);
-            self.hand_on(remains, now);
+            self.hand_on(slot, remains, now);
         }
     }
 
     /// What others get of a session that has ended: messages of shared subscriptions, and a will that still waited for
     /// its delay [MQTT-3.1.3-9].
-    fn hand_on(&self, remains: Remains, now: Millis) {
+    fn hand_on(&self, slot: &Arc<SessionSlot>, remains: Remains, now: Millis) {
         if !remains.shared.is_empty() {
             self.router.deliver_again(remains.shared, now);
         }
         if let Some(will) = remains.will {
-            self.publish_will(&will, now);
+            self.publish_will(slot, &will, now);
         }
     }
 
@@ -221,10 +240,16 @@ impl Broker {
         slot.end(ReasonCode::SessionTakenOver)
     }
 
-    fn publish_will(&self, will: &Will, now: Millis) {
+    /// Publishes a will of the client of `slot`, which does not get it itself where it said no local [MQTT-3.8.3-3].
+    fn publish_will(&self, slot: &Arc<SessionSlot>, will: &Will, now: Millis) {
         let mut message = will.message.clone();
         message.expires_at = will.expiry_interval.map(|seconds| now.plus_seconds(seconds));
-        self.router.publish_all(&[message], now);
+        let mut batch = Batch::default();
+        let mut turn = Turn { now, batch: &mut batch };
+        let origin = Origin { slot: Some(slot), received: None };
+        self.router.publish(&Publication::from_message(&message), origin, &mut turn);
+        self.metrics.local.add(1);
+        self.router.finish(&mut batch);
     }
 
     /// A client identifier that nobody has.
@@ -244,6 +269,11 @@ impl Broker {
     /// Sessions, connected or not.
     pub fn session_count(&self) -> usize {
         self.sessions.lock().len()
+    }
+
+    /// All sessions, connected or not, in no order.
+    pub(super) fn all_sessions(&self) -> Vec<Arc<SessionSlot>> {
+        self.sessions.lock().values().map(Arc::clone).collect()
     }
 
     /// The session of a client identifier.

@@ -11,6 +11,9 @@ use crate::mqtt::{Message, TopicFilter};
 /// Commands that may wait for one adapter; a wire that does not keep up should not be sent old ones.
 const COMMAND_QUEUE: usize = 64;
 
+/// What is wrong with a device before it has answered.
+const STARTING: &str = "starting";
+
 /// The broker as adapters see it.
 struct ToBroker(LocalClient);
 
@@ -27,9 +30,13 @@ impl Gateway {
         for adapter in adapters {
             let name = adapter.name().to_owned();
             let (client, commands) = LocalClient::new(&self.broker, &name, COMMAND_QUEUE);
-            let starting = Health::Offline("starting".into());
+            let starting = Health::Offline(STARTING.into());
+            let mut devices = Vec::new();
             for device in adapter.devices() {
                 client.publish(&status_messages(&gateway, &device, &starting));
+                let health = self.health.device(&device);
+                health.offline(STARTING);
+                devices.push(health);
             }
             let topics = adapter.command_topics();
             for topic in &topics {
@@ -44,7 +51,8 @@ impl Gateway {
                 topics,
                 commands,
                 self.stop_adapters.child_token(),
-            );
+            )
+            .with_devices(devices);
             let task = self.adapters.spawn(adapter.run(handle));
             let stopping = self.stop_adapters.clone();
             self.adapters.spawn(async move {

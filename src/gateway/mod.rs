@@ -1,7 +1,7 @@
 //! The gateway: builds everything from a configuration, watches over it, and stops it in order.
 //!
 //! ```text
-//! start: sockets, sessions of bridges, adapters (their devices `offline`), then listeners accept
+//! start: sockets, sessions of bridges, adapters (their devices `offline`), `$SYS`, then listeners accept
 //! stop:  listeners, adapters, bridges (what is in flight, `offline`), clients (DISCONNECT 0x8B)
 //! ```
 
@@ -18,8 +18,9 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
-use crate::broker::{Broker, Limits, clock, listener};
+use crate::broker::{Broker, Limits, clock, listener, sys_topics};
 use crate::config::Configuration;
+use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
 use crate::store::Journal;
 
@@ -41,6 +42,7 @@ pub struct Gateway {
     addresses: Vec<std::net::SocketAddr>,
     adapters: TaskTracker,
     bridges: TaskTracker,
+    health: Arc<HealthTable>,
     stop_adapters: CancellationToken,
     stop_bridges: CancellationToken,
 }
@@ -72,17 +74,19 @@ impl Gateway {
             addresses,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
+            health: Arc::default(),
             stop_adapters: CancellationToken::new(),
             stop_bridges: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
         let bridges: Vec<Bridge> =
-            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker)).collect();
+            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health)).collect();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
+        sys_topics::start(&gateway.broker, Arc::clone(&gateway.health), settings.broker.sys_interval());
         for listener in listeners {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "listening");

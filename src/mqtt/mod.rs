@@ -22,7 +22,7 @@ pub mod topic;
 pub mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::num::NonZeroU16;
 

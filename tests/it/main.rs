@@ -17,6 +17,7 @@ mod retained;
 mod sequences;
 mod serial;
 mod session;
+mod sys;
 mod v5;
 mod webhook;
 mod will;

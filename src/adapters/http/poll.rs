@@ -147,6 +147,7 @@ impl Poll {
     fn handle_failure(&mut self, reason: String, handle: &AdapterHandle) {
         self.failures = self.failures.saturating_add(1);
         let device = self.plan.source.device();
+        handle.count_error(device);
         if self.online && self.failures < self.plan.offline_after {
             tracing::debug!(device, reason, "poll failed");
             return;

@@ -158,7 +158,10 @@ async fn receive(State(hooks): State<Arc<HashMap<String, Mounted>>>, request: Re
     };
     match hook.take(&head.headers, &body) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
+        Err(reason) => {
+            hook.count_error();
+            refuse(StatusCode::BAD_REQUEST, &reason)
+        }
     }
 }
 
@@ -177,6 +180,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Resp
 }
 
 impl Mounted {
+    fn count_error(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.handle.count_error(state.0.device());
+    }
+
     fn take(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (source, time_missed) = &mut *state;

@@ -394,6 +394,7 @@ impl<W: Wire> Bus<W> {
         let name = self.layout.devices[device].name.clone();
         let state = &mut self.states[device];
         state.failures += 1;
+        handle.count_error(&name);
         if state.is_online && state.logged.as_ref() != Some(&reason) {
             tracing::warn!(device = &*name, error = reason, "read failed");
             state.logged = Some(reason.clone());

@@ -225,6 +225,7 @@ impl Serial {
         line.framer.push(bytes, |text| heard.push(parser.read(text)));
         for heard in heard {
             if let Heard::Noise(reason) = heard {
+                handle.count_error(self.plan.source.device());
                 if !std::mem::replace(&mut line.noise_logged, true) {
                     tracing::warn!(device = self.plan.source.device(), reason, "line not understood");
                 }
@@ -335,6 +336,7 @@ impl Serial {
 
     fn offline(&mut self, reason: String, handle: &AdapterHandle) {
         self.plan.source.reset();
+        handle.count_error(self.plan.source.device());
         handle.report(self.plan.source.device(), &Health::Offline(reason));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::broker::Broker;
 use crate::broker::access::Caller;
 use crate::broker::listener::{Arrival, Entrance};
 use crate::broker::sessions::Entering;
+use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Receiver, answers};
 use crate::mqtt::packet::{ConnAck, Connect, kind};
@@ -33,16 +35,11 @@ pub enum Standing {
     TurnedAway(ReasonCode),
 }
 
-/// Accepts a connection: handshake, CONNECT, then whatever the client does until one side ends it.
-pub async fn accept(
-    broker: Arc<Broker>,
-    entrance: Arc<Entrance>,
-    address: Option<IpAddr>,
-    standing: Standing,
-    handshake: impl Future<Output = io::Result<Arrival>>,
-) -> End {
-    // Boxed, so that an open connection does not carry the room that its beginning and its end need.
-    let mut link = match Box::pin(enter(broker, entrance, address, standing, handshake)).await {
+/// Drives a connection that [`enter`] lets in until one side ends it.
+///
+/// The entering comes boxed, so that an open connection does not carry the room that its beginning needs.
+pub async fn drive(entering: Pin<Box<impl Future<Output = Result<Link, End>>>>) -> End {
+    let mut link = match entering.await {
         Ok(link) => link,
         Err(end) => return end,
     };
@@ -52,8 +49,8 @@ pub async fn accept(
     end
 }
 
-/// Takes CONNECT and lets the client in, or says why not.
-async fn enter(
+/// Takes the handshake and CONNECT, and lets the client in, or says why not.
+pub async fn enter(
     broker: Arc<Broker>,
     entrance: Arc<Entrance>,
     address: Option<IpAddr>,
@@ -92,7 +89,7 @@ async fn enter(
                 && let Some(version) = version_to_refuse(&input)
                 && (version == Version::V5 || error.reason.connect_return_code() < 3)
             {
-                refuse(&mut io, writer.as_mut(), version, None, error.reason).await;
+                refuse(&mut io, writer.as_mut(), version, error.reason, usize::MAX).await;
             }
             return Err(End::Protocol(error));
         }
@@ -106,7 +103,10 @@ async fn enter(
     let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
         return Err(End::Peer(None));
     };
-    let (version, maximum, keep_alive) = (connect.version, connect.maximum_packet_size, connect.keep_alive);
+    broker.metrics.received.add(Tally::packet(length));
+    broker.metrics.connects.add(1);
+    let version = connect.version;
+    let maximum_packet_size = connect.maximum_packet_size.map_or(usize::MAX, |maximum| maximum as usize);
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admitted = match standing {
@@ -116,7 +116,7 @@ async fn enter(
     let rights = match admitted {
         Ok(rights) => rights,
         Err(reason) => {
-            refuse(&mut io, writer.as_mut(), version, maximum, reason).await;
+            refuse(&mut io, writer.as_mut(), version, reason, maximum_packet_size).await;
             return Err(End::Closed(reason));
         }
     };
@@ -130,7 +130,7 @@ async fn enter(
     let connected = match broker.connect(&entering, writer.take(), &mut batch) {
         Ok(connected) => connected,
         Err((reason, mut writer)) => {
-            refuse(&mut io, writer.as_mut(), version, maximum, reason).await;
+            refuse(&mut io, writer.as_mut(), version, reason, maximum_packet_size).await;
             return Err(End::Closed(reason));
         }
     };
@@ -140,9 +140,8 @@ async fn enter(
     let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
     exchange.entrance = entrance;
     exchange.rights = rights;
-    let mut link = Link::new(io, receiver, exchange, partial);
-    link.watch_keep_alive(keep_alive);
-    Ok(link)
+    exchange.maximum_packet_size = maximum_packet_size;
+    Ok(Link::new(io, receiver, exchange, partial))
 }
 
 /// The version that a CONNECT is refused in which cannot be taken: its own, or 5.0 where it is none of ours.
@@ -158,18 +157,18 @@ fn version_to_refuse(input: &[u8]) -> Option<Version> {
     }
 }
 
-/// Answers a CONNECT that is not let in, if a client that takes packets of at most `maximum` bytes can be answered.
-/// Whether it reads that is its own affair.
+/// Answers a CONNECT that is not let in, if the client takes packets of that size. Whether it reads the answer is its
+/// own affair.
 async fn refuse(
     io: &mut Io,
     writer: Option<&mut SocketWriter>,
     version: Version,
-    maximum: Option<u32>,
     reason: ReasonCode,
+    maximum_packet_size: usize,
 ) {
     let mut bytes = Vec::new();
     ConnAck::new(reason, false).encode(version, &mut bytes);
-    if maximum.is_some_and(|maximum| bytes.len() > maximum as usize) {
+    if bytes.len() > maximum_packet_size {
         return;
     }
     match (io, writer) {

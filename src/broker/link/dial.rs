@@ -9,6 +9,7 @@ use super::exchange::{Exchange, ReceiveRoute};
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::session_slot::{Attachment, SessionSlot};
 use crate::broker::{Broker, clock};
+use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Receiver, Sender};
 use crate::mqtt::packet::{Connect, Publish, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions};
@@ -117,6 +118,8 @@ pub async fn dial(
         Ok(Ok(Err(end))) => return Err(DialError::Failed(format!("{end:?}"))),
         Err(_) => return Err(DialError::Timeout(hello.timeout)),
     };
+    broker.metrics.sent.add(Tally::packet(bytes.len()));
+    broker.metrics.received.add(Tally::packet(length));
     if let Some(reason) = refusal_in_version_3(&input) {
         return Err(DialError::Refused { reason, text: None });
     }
@@ -160,6 +163,8 @@ pub async fn dial(
         session_present: connack.session_present,
         // The queue of a bridge outlives every connection.
         expiry_interval: u32::MAX,
+        // It is we who must be heard.
+        keep_alive: 0,
         will: None,
     };
     let (epoch, _) = slot.attach(attachment, now, &mut batch);

@@ -13,6 +13,7 @@ use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::turn;
+use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
@@ -50,6 +51,8 @@ pub(super) struct Exchange {
     pub(super) entrance: Arc<Entrance>,
     /// What the client may do.
     pub(super) rights: Arc<Rights>,
+    /// Bytes of the largest packet that the client takes.
+    pub(super) maximum_packet_size: usize,
     /// A dialled link's routes; none where we accepted.
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When a dialled link resumed a session that the server still had.
@@ -76,11 +79,12 @@ pub(super) struct Reading {
     batch: Batch,
     replies: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,
-    published: u64,
+    received: Tally,
     /// Of the messages that are open, those whose exchange ends with `replies`.
     over: u32,
-    /// Whether a whole packet has come.
-    pub(super) packets: bool,
+    /// Whole packets that have come, and their bytes.
+    pub(super) packets: u64,
+    pub(super) bytes: usize,
 }
 
 impl Default for Box<Reading> {
@@ -91,9 +95,10 @@ impl Default for Box<Reading> {
             batch: Batch::default(),
             replies: Vec::new(),
             acknowledgements: Vec::new(),
-            published: 0,
+            received: Tally::default(),
             over: 0,
-            packets: false,
+            packets: 0,
+            bytes: 0,
         })
     }
 }
@@ -108,6 +113,7 @@ impl Exchange {
             epoch,
             side,
             version,
+            maximum_packet_size: usize::MAX,
             receive: Arc::new([]),
             resumed_at: None,
             waiting: VecDeque::new(),
@@ -126,8 +132,16 @@ impl Exchange {
             Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::Recorded(ack.packet_id, ack.reason)),
             Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::Completed(ack.packet_id)),
             Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, reading),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, reading),
+            Packet::Subscribe(subscribe) => {
+                let begin = reading.replies.len();
+                self.handle_subscribe(subscribe, reading);
+                return self.check_reply(begin, reading);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                let begin = reading.replies.len();
+                self.handle_unsubscribe(unsubscribe, reading);
+                return self.check_reply(begin, reading);
+            }
             Packet::PingReq => Packet::PingResp.encode(self.version, &mut reading.replies),
             Packet::PingResp | Packet::UnsubAck(_) => {}
             Packet::SubAck(suback) => {
@@ -148,7 +162,8 @@ impl Exchange {
     }
 
     fn handle_publish(&mut self, publish: &Publish<'_>, reading: &mut Reading) -> Result<(), CodecError> {
-        reading.published += 1;
+        reading.received.publishes += 1;
+        reading.received.payload_bytes += publish.payload.len() as u64;
         let frame = reading.frame.take();
         let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
         let refusal = self.refusal(&publication);
@@ -322,6 +337,16 @@ impl Exchange {
         Packet::SubAck(SubAck::new(subscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
     }
 
+    /// Checks that the client takes the reply at `begin`. An answer to many filters may be too long, and has no code
+    /// that may be left out; all others are shorter than CONNACK was.
+    fn check_reply(&self, begin: usize, reading: &mut Reading) -> Result<(), CodecError> {
+        if reading.replies.len() - begin <= self.maximum_packet_size {
+            return Ok(());
+        }
+        reading.replies.truncate(begin);
+        Err(CodecError::new(ReasonCode::PacketTooLarge, "the answer is larger than the client takes [MQTT-3.1.2-24]"))
+    }
+
     /// Notes that a subscription is to get retained messages: all, or those that it still awaits from before.
     fn await_retained(&mut self, filter: TopicFilter, delivery: Arc<Delivery>, all: bool) {
         let mut awaiting = self.slot.awaiting_retained();
@@ -372,9 +397,12 @@ impl Exchange {
     /// # Errors
     /// What an acknowledgement violated.
     pub(super) fn finish(&mut self, reading: &mut Reading) -> Result<(), CodecError> {
-        if reading.packets {
-            reading.packets = false;
+        let packets = std::mem::take(&mut reading.packets);
+        let received = std::mem::take(&mut reading.received);
+        if packets > 0 {
             self.slot.heard(reading.now);
+            let bytes = std::mem::take(&mut reading.bytes) as u64;
+            self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
         }
         let mut result = Ok(());
         if !reading.acknowledgements.is_empty() {
@@ -386,11 +414,9 @@ impl Exchange {
             }
             reading.acknowledgements.clear();
         }
-        let published = std::mem::take(&mut reading.published);
-        self.broker.metrics.received.add(published);
         if let Some(rate) = self.entrance.limits.rate {
             let elapsed = reading.now.since(self.allowance_at) as f64 / 1000.0;
-            self.allowance = (self.allowance + elapsed * rate).min(rate.max(1.0)) - published as f64;
+            self.allowance = (self.allowance + elapsed * rate).min(rate.max(1.0)) - received.publishes as f64;
             self.allowance_at = reading.now;
         }
         let ticket = self.broker.router.journal().append(&mut reading.batch);

@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Sleep, timeout};
 use tokio_util::io::poll_read_buf;
 
-pub use accept::{Standing, accept};
+pub use accept::{Standing, drive, enter};
 pub use dial::{DialError, Hello, Welcome, dial};
 pub use exchange::ReceiveRoute;
 
@@ -73,18 +73,8 @@ pub struct Link {
     needed: Option<usize>,
     /// Whether the last packet was larger than the thread's read buffer.
     large: bool,
-    keep_alive: Option<KeepAlive>,
     /// While it is there, nothing is read: the peer has published faster than it may.
     pause: Option<Pin<Box<Sleep>>>,
-}
-
-/// When a client must have been heard [MQTT-3.1.2-22]. It is not re-armed per packet: when the time comes, it looks when
-/// the last whole packet came, and sleeps for what remains.
-#[derive(Debug)]
-struct KeepAlive {
-    interval_ms: u64,
-    sleep: Pin<Box<Sleep>>,
-    armed: bool,
 }
 
 enum Io {
@@ -137,16 +127,7 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, large: false, keep_alive: None, pause: None }
-    }
-
-    /// Ends the link where the peer is not heard for one and a half times `seconds`; 0 is off.
-    fn watch_keep_alive(&mut self, seconds: u16) {
-        if seconds > 0 {
-            let interval_ms = u64::from(seconds) * 1500;
-            let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(interval_ms)));
-            self.keep_alive = Some(KeepAlive { interval_ms, sleep, armed: false });
-        }
+        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None }
     }
 
     /// The session.
@@ -178,23 +159,26 @@ impl Link {
     pub async fn end(mut self, end: &End) {
         let exchange = &self.exchange;
         let (reason, publish_will) = match end {
-            End::Protocol(error) => (answers::is_answered(error).then_some(error.reason), true),
+            End::Protocol(error) => (Some(error.reason), true),
             End::Closed(reason) => (Some(*reason), true),
             End::Peer(Some(ReasonCode::Success)) => (None, false),
             End::Peer(_) | End::Transport(_) => (None, true),
             End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
         let mut words = Vec::new();
+        let is_answered = !matches!(end, End::Protocol(error) if !answers::is_answered(error));
         if let Some(reason) = reason
             && exchange.version == Version::V5
             && reason.is_error()
+            && is_answered
         {
             Disconnect::new(reason).encode(Version::V5, &mut words);
         }
         if let End::TakenOver = end {
             // The slot belongs to the new connection. A socket it has given its last words itself.
             let _ = timeout(LAST_WORDS, self.say_last(&words)).await;
-        } else if !words.is_empty() {
+        } else if reason.is_some() {
+            // Also without words of its own, as in 3.1.1: what was answered before must not be lost.
             exchange.slot.send(exchange.epoch, &words);
             let _ = timeout(LAST_WORDS, poll_fn(|cx| self.poll_last_words(cx))).await;
         } else if let End::Peer(_) = end {
@@ -253,15 +237,6 @@ impl Link {
         {
             self.pause = None;
         }
-        if self.pause.is_some() {
-            // It is not heard because we do not listen.
-            self.exchange.slot.heard(clock::now());
-        }
-        if let Some(keep_alive) = &mut self.keep_alive
-            && keep_alive.poll_expired(self.exchange.slot.last_heard(), cx).is_ready()
-        {
-            return Poll::Ready(End::Closed(ReasonCode::KeepAliveTimeout));
-        }
         let mut attention = self.exchange.slot.attend(self.exchange.epoch, cx);
         if let Io::Stream { .. } = self.io
             && attention != Attention::TakenOver
@@ -298,6 +273,8 @@ impl Link {
                     return Poll::Ready(End::Peer(Some(reason)));
                 }
                 if let Some(pause) = self.exchange.pause() {
+                    // Until then it is not heard because we do not listen.
+                    self.exchange.slot.heard(Millis(clock::now().0 + pause.as_millis() as u64));
                     self.pause = Some(Box::pin(tokio::time::sleep(pause)));
                     break;
                 }
@@ -360,7 +337,7 @@ impl Link {
             match self.receiver.receive(&input[at..]) {
                 Ok(Received::Packet(packet, length)) => {
                     at += length;
-                    reading.packets = true;
+                    reading.packets += 1;
                     if let Err(error) = self.exchange.handle(&packet, &mut reading) {
                         break Err(End::Protocol(error));
                     }
@@ -385,6 +362,7 @@ impl Link {
                 Err(error) => break Err(End::Protocol(error)),
             }
         };
+        reading.bytes = at;
         let finished = self.exchange.finish(&mut reading);
         READING.set(Some(reading));
         result.and(finished.map_err(End::Protocol))
@@ -425,26 +403,6 @@ impl Link {
                 Poll::Pending => return Poll::Pending,
             }
         }
-    }
-}
-
-impl KeepAlive {
-    /// Ready once `last_heard` is too long ago.
-    fn poll_expired(&mut self, last_heard: Millis, cx: &mut Context<'_>) -> Poll<()> {
-        // The task's waker stays the same, so the timer is asked once, and then only when it has come.
-        while !self.armed || self.sleep.is_elapsed() {
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                self.armed = true;
-                break;
-            }
-            let due = Millis(last_heard.0 + self.interval_ms);
-            if due <= clock::now() {
-                return Poll::Ready(());
-            }
-            self.sleep.as_mut().reset(clock::instant(Millis(due.0 + 1)));
-            self.armed = false;
-        }
-        Poll::Pending
     }
 }
 

@@ -9,6 +9,7 @@ use super::wire::Output;
 use super::{Attention, SessionSlot, Turn};
 use crate::broker::outbox::Outbox;
 use crate::broker::turn;
+use crate::metrics::Tally;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{ReasonCode, Version};
 
@@ -87,7 +88,12 @@ impl SessionSlot {
         }
         let wire = outgoing.wire_of(epoch)?;
         wire.wants_room = false;
-        (!wire.outbox.is_empty()).then(|| std::mem::take(&mut wire.outbox))
+        if wire.outbox.is_empty() {
+            return None;
+        }
+        let (outbox, sent) = wire.take_output();
+        self.metrics.sent.add(Tally { bytes: outbox.len() as u64, ..sent });
+        Some(outbox)
     }
 
     /// Writes in rounds: take the buffer and the socket, write without the lock, give them back, go on where more came.
@@ -123,7 +129,7 @@ impl SessionSlot {
             let Output::Socket(mut writer) = std::mem::replace(&mut wire.output, Output::Writing) else {
                 return;
             };
-            let mut outbox = std::mem::take(&mut wire.outbox);
+            let (mut outbox, sent) = wire.take_output();
             wire.taken = outbox.len();
             let version = wire.sender.version();
             drop(guard);
@@ -135,9 +141,9 @@ impl SessionSlot {
                 },
                 None => outbox.try_write(&writer),
             };
-            if let Ok(count) = result {
-                outbox.advance(count);
-            }
+            let written = result.as_ref().map_or(0, |&count| count);
+            outbox.advance(written);
+            self.metrics.sent.add(Tally { bytes: written as u64, ..sent });
 
             let mut guard = self.lock();
             if guard.epoch != epoch {

@@ -23,7 +23,7 @@ use super::delivery::Delivery;
 use super::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
 use super::outbox::Outbox;
 use super::turn;
-use crate::metrics::BrokerMetrics;
+use crate::metrics::{BrokerMetrics, Tally};
 use crate::mqtt::connection::{Sender, TooLarge};
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
@@ -85,6 +85,8 @@ pub struct Attachment {
     pub session_present: bool,
     /// Seconds that the session outlives the connection.
     pub expiry_interval: u32,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub keep_alive: u16,
     /// Published when the connection ends without DISCONNECT.
     pub will: Option<Box<Will>>,
 }
@@ -111,6 +113,27 @@ pub enum Attention {
     TakenOver,
     /// Close, with this reason.
     Close(ReasonCode),
+}
+
+/// What waits for the receiver of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages in its queue.
+    pub queued: u64,
+    /// Their bytes, with each message's bookkeeping.
+    pub queued_bytes: u64,
+    /// QoS 1 and 2 messages sent, and not yet acknowledged.
+    pub in_flight: u64,
+    /// Their bytes, with each message's bookkeeping.
+    pub in_flight_bytes: u64,
+    /// Messages that its full queue has dropped so far.
+    pub dropped: u64,
+    /// Packets written since its connection's socket last took some.
+    pub buffered: u64,
+    /// Bytes that wait for the socket.
+    pub buffered_bytes: u64,
+    /// Whether there is a connection.
+    pub is_connected: bool,
 }
 
 /// What is due for a session without connection.
@@ -167,6 +190,7 @@ impl SessionSlot {
                 session: Outbound::new(),
                 queue: DeliveryQueue::default(),
                 limits,
+                dropped: 0,
                 attached: Attached::None,
                 epoch: 0,
                 owner: None,
@@ -235,6 +259,25 @@ impl SessionSlot {
         (outgoing.queue.len(), outgoing.session.len())
     }
 
+    /// What waits for its receiver.
+    pub fn waiting(&self) -> Waiting {
+        let outgoing = self.lock();
+        let (buffered, packets) = match &outgoing.attached {
+            Attached::Wire(wire) => (wire.buffered(), wire.sent.publishes + wire.sent.others),
+            _ => (0, 0),
+        };
+        Waiting {
+            queued: outgoing.queue.len() as u64,
+            queued_bytes: outgoing.queue.bytes() as u64,
+            in_flight: outgoing.session.len() as u64,
+            in_flight_bytes: outgoing.session.iter().map(|(.., entry)| entry.message.size() as u64).sum(),
+            dropped: outgoing.dropped,
+            buffered: packets,
+            buffered_bytes: buffered as u64,
+            is_connected: !matches!(outgoing.attached, Attached::None),
+        }
+    }
+
     /// Bytes that wait for its connection to be written, and those that the buffer for them takes.
     #[cfg(test)]
     pub(super) fn buffered_bytes(&self) -> (usize, usize) {
@@ -297,19 +340,21 @@ impl SessionSlot {
                 .add(outgoing.session.iter().filter(|(.., e)| e.qos == QoS::ExactlyOnce).count() as u64);
             outgoing.record_settled(self.queue_id, settled.iter().filter_map(|s| s.item.sequence), batch);
         }
-        let mut outbox = Outbox::default();
-        outbox.tail().extend_from_slice(&attachment.prelude);
-        outgoing.attached = Attached::Wire(Box::new(Wire {
+        let mut wire = Box::new(Wire {
             sender: attachment.sender,
-            outbox,
+            outbox: Outbox::default(),
+            sent: Tally::default(),
             taken: 0,
             output: attachment.writer.map_or(Output::Stream, Output::Socket),
             dirty: true,
             blocked: false,
             wants_room: false,
+            keep_alive: attachment.keep_alive,
             closing: None,
             waker: None,
-        }));
+        });
+        wire.append(&attachment.prelude);
+        outgoing.attached = Attached::Wire(wire);
         outgoing.pump(self, now, batch);
         let epoch = outgoing.epoch;
         drop(outgoing);
@@ -363,10 +408,26 @@ impl SessionSlot {
         due
     }
 
+    /// Asks the connection to close if it has one and that has been silent for too long. `false` where it has none.
+    pub(super) fn close_silent(&self, now: Millis) -> bool {
+        let mut outgoing = self.lock();
+        let Attached::Wire(wire) = &mut outgoing.attached else {
+            return false;
+        };
+        if wire.silent_at(self.last_heard()).is_some_and(|at| at <= now) {
+            wire.closing = Some(ReasonCode::KeepAliveTimeout);
+            wire.wake();
+        }
+        true
+    }
+
     /// The time for which a timer must be set, if none that is set already comes before it.
     pub(super) fn arm_timer(&self) -> Option<Millis> {
         let mut outgoing = self.lock();
-        let at = [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?;
+        let at = match &outgoing.attached {
+            Attached::Wire(wire) => wire.silent_at(self.last_heard())?,
+            _ => [outgoing.will_at, outgoing.ends_at].into_iter().flatten().min()?,
+        };
         if outgoing.timer_at.is_some_and(|armed| armed <= at) {
             return None;
         }
@@ -602,7 +663,7 @@ impl SessionSlot {
         if outgoing.epoch == epoch
             && let Attached::Wire(wire) = &mut outgoing.attached
         {
-            wire.outbox.tail().extend_from_slice(packets);
+            wire.append(packets);
             wire.touch(self);
         }
     }

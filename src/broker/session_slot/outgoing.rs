@@ -20,6 +20,8 @@ pub(super) struct Outgoing {
     pub(super) session: Outbound<Entry>,
     pub(super) queue: DeliveryQueue,
     pub(super) limits: QueueLimits,
+    /// Messages that its full queue has dropped.
+    pub(super) dropped: u64,
     pub(super) attached: Attached,
     pub(super) epoch: u64,
     /// The user whose session it is.
@@ -80,6 +82,7 @@ impl Outgoing {
                 batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
             }
         });
+        self.dropped += dropped;
         slot.metrics.dropped.add(dropped);
     }
 
@@ -129,6 +132,7 @@ impl Outgoing {
                 Resend::Release { packet_id } => {
                     let version = wire.sender.version();
                     Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, wire.outbox.tail());
+                    wire.sent.others += 1;
                 }
                 Resend::Publish { packet_id, dup, item, .. } => {
                     if wire.encode_entry(item, Some(packet_id), dup, now).is_err() {

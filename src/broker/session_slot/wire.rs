@@ -8,6 +8,8 @@ use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
 use crate::broker::outbox::{Outbox, SHARED_PAYLOAD_BYTES};
 use crate::broker::turn;
+use crate::metrics::Tally;
+use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Part, Sender, TooLarge};
 use crate::mqtt::packet::{Disconnect, PublishHeader};
 use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
@@ -18,6 +20,8 @@ use crate::net::SocketWriter;
 pub(super) struct Wire {
     pub(super) sender: Sender,
     pub(super) outbox: Outbox,
+    /// What was put into the outbox since it was last taken to be written.
+    pub(super) sent: Tally,
     /// Bytes that a flush has taken out and is writing.
     pub(super) taken: usize,
     pub(super) output: Output,
@@ -27,6 +31,8 @@ pub(super) struct Wire {
     pub(super) blocked: bool,
     /// Whether the link's task is to be woken once the buffer has been written.
     pub(super) wants_room: bool,
+    /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
+    pub(super) keep_alive: u16,
     pub(super) closing: Option<ReasonCode>,
     pub(super) waker: Option<Waker>,
 }
@@ -78,6 +84,12 @@ impl Wire {
         Attention::Read
     }
 
+    /// When the peer will have been silent for too long [MQTT-3.1.2-22]; `None` where that is for ever, or known.
+    pub(super) fn silent_at(&self, last_heard: Millis) -> Option<Millis> {
+        (self.keep_alive > 0 && self.closing.is_none())
+            .then(|| Millis(last_heard.0 + u64::from(self.keep_alive) * 1500))
+    }
+
     /// The socket is gone.
     pub(super) fn fail(&mut self) {
         self.closing = Some(ReasonCode::UnspecifiedError);
@@ -88,6 +100,21 @@ impl Wire {
     pub(super) fn give_back(&mut self, mut older: Outbox) {
         older.append(std::mem::take(&mut self.outbox));
         self.outbox = older;
+    }
+
+    /// Appends packets that are no PUBLISH.
+    pub(super) fn append(&mut self, packets: &[u8]) {
+        self.outbox.tail().extend_from_slice(packets);
+        let mut rest = packets;
+        while let Ok(Framing::Complete(_, length)) = split_frame(rest, usize::MAX) {
+            self.sent.others += 1;
+            rest = &rest[length..];
+        }
+    }
+
+    /// Takes what waits, with what has been counted of it.
+    pub(super) fn take_output(&mut self) -> (Outbox, Tally) {
+        (std::mem::take(&mut self.outbox), std::mem::take(&mut self.sent))
     }
 
     pub(super) fn encode_entry(
@@ -120,8 +147,10 @@ impl Wire {
                 packet_id: header.packet_id,
                 topic,
                 topic_alias: None,
-                // What remains, and at least one second of it: 0 would be expired [MQTT-3.3.2-6].
-                message_expiry_interval: publication.expires_at.map(|at| at.since(now).div_ceil(1000).max(1) as u32),
+                // What remains [MQTT-3.3.2-6]. What is sent again counts no more [MQTT-4.3.3-7], and 0 would be expired.
+                message_expiry_interval: publication
+                    .expires_at
+                    .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
             sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
@@ -136,6 +165,8 @@ impl Wire {
                 encode(&remapped)?;
             }
         }
+        self.sent.publishes += 1;
+        self.sent.payload_bytes += publication.payload.len() as u64;
         if shared {
             self.outbox.push_payload(publication.keep().clone());
         }

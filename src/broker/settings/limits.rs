@@ -1,5 +1,7 @@
 //! How much one client may hold: `limits`.
 
+use std::num::NonZeroU16;
+
 use serde::Deserialize;
 
 use crate::broker::{self, QueueLimits};
@@ -32,6 +34,9 @@ pub struct Limits {
     pub topic_levels: Option<Located<u32>>,
     /// The longest topic, 1 byte to 65,535. Default `4KB`.
     pub topic_length: Option<Located<Size>>,
+    /// The longest keep alive of a client of 5.0, `5m`, 1 s to 65535 s: one that asks for more, or for none, is told
+    /// this one. Default: no bound.
+    pub keep_alive: Option<Located<Duration>>,
     /// Messages that a client may publish, `100/s`: it is read more slowly beyond that. Default: no bound.
     pub rate: Option<Rate>,
     /// Topics with a retained message, in the whole broker. Default 100000.
@@ -63,6 +68,7 @@ impl Limits {
             subscriptions: number(&self.subscriptions, base.subscriptions),
             topic_levels: number(&self.topic_levels, base.topic_levels),
             topic_bytes: self.topic_length.map_or(base.topic_bytes, |size| bytes(size.value)),
+            maximum_keep_alive: self.keep_alive.map_or(base.maximum_keep_alive, |time| keep_alive(time.value)),
             rate: self.rate.map_or(base.rate, |rate| Some(rate.0)),
             retained: self.retained.map_or(base.retained, |number| number as usize),
             retained_bytes: self.retained_bytes.map_or(base.retained_bytes, bytes),
@@ -89,6 +95,8 @@ impl Limits {
         mistakes.extend(topic.map(|size| size.mistake("the longest topic is 1 to 65535 bytes")));
         let inflight = self.inflight.filter(|number| number.value == 0);
         mistakes.extend(inflight.map(|number| number.mistake("nothing could be sent: 1 to 65535")));
+        let keep_alive = self.keep_alive.filter(|time| keep_alive(time.value).is_none());
+        mistakes.extend(keep_alive.map(|time| time.mistake("a keep alive is 1s to 65535s")));
         let timeout = self.connect_timeout.filter(|time| time.value.0 < std::time::Duration::from_millis(100));
         mistakes.extend(timeout.map(|time| time.mistake("nobody could connect in time: 100ms or more")));
         mistakes
@@ -98,4 +106,9 @@ impl Limits {
 /// Whole seconds; what is longer than the protocol can say is for ever.
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.0.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Whole seconds, where MQTT can say them.
+fn keep_alive(duration: Duration) -> Option<NonZeroU16> {
+    u16::try_from(duration.0.as_secs()).ok().and_then(NonZeroU16::new)
 }

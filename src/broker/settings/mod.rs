@@ -4,14 +4,19 @@ mod limits;
 mod listen;
 mod users;
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 
-use crate::settings::{Located, Mistake, NotYet, OneOrMany};
+use crate::settings::{Duration, Located, Mistake, NotYet, OneOrMany};
 
 pub use limits::Limits;
 pub use listen::Listener;
 use listen::{MQTT_PORT, listener};
 pub use users::Anonymous;
+
+/// How often `$SYS` may be brought up to date, where it is at all.
+const SYS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// The section `broker`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -27,12 +32,19 @@ pub struct Settings {
     pub tls: Option<NotYet>,
     /// Users by name.
     pub users: Option<NotYet>,
+    /// How often `$SYS` is brought up to date, 1s to 1d; 0 is never, and then there is no `$SYS`. Default `10s`.
+    pub sys_interval: Option<Located<Duration>>,
 }
 
 impl Settings {
     /// Who may connect without user and password.
     pub fn anonymous(&self) -> Anonymous {
         self.anonymous.map(|anonymous| anonymous.value).unwrap_or_default()
+    }
+
+    /// How often `$SYS` is brought up to date; 0 is never.
+    pub fn sys_interval(&self) -> std::time::Duration {
+        self.sys_interval.map_or(std::time::Duration::from_secs(10), |interval| interval.value.0)
     }
 
     /// The sockets to listen on.
@@ -52,6 +64,10 @@ impl Settings {
 
     fn listeners(&self, anonymous: Anonymous) -> Result<Vec<Listener>, Vec<Mistake>> {
         let mut mistakes = self.limits.mistakes();
+        let sys_interval = self.sys_interval.filter(|interval| !interval.0.is_zero());
+        if let Some(mistake) = sys_interval.and_then(|interval| interval.outside("sys_interval", SYS_INTERVALS)) {
+            mistakes.push(mistake.help("0 is never"));
+        }
         let mut listeners = Vec::new();
         if let Some(nobody) = self.anonymous.filter(|anonymous| anonymous.value == Anonymous::Nobody) {
             let mistake = nobody.mistake("nobody could connect: `users` are not available yet");
@@ -115,6 +131,19 @@ mod tests {
             assert!(known, "{mistakes:?}");
             let mistakes = resolve(&format!(r#"{{"listen": ["{scheme}://127.0.0.1"]}}"#)).unwrap_err();
             assert!(mistakes[0].contains("not available yet"), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn the_broker_tells_of_itself_every_few_seconds_or_never() {
+        let interval = |json: &str| serde_json::from_str::<Settings>(json).unwrap().sys_interval();
+        assert_eq!(interval("{}").as_secs(), 10);
+        assert_eq!(interval(r#"{"sys_interval": "1m"}"#).as_secs(), 60);
+        assert!(interval(r#"{"sys_interval": "0"}"#).is_zero());
+        assert!(resolve(r#"{"sys_interval": "0"}"#).is_ok());
+        for wrong in ["999ms", "25h"] {
+            let mistakes = resolve(&format!(r#"{{"sys_interval": "{wrong}"}}"#)).unwrap_err();
+            assert_eq!(mistakes, ["`sys_interval` is 1s to 1d"], "{wrong}");
         }
     }
 

@@ -4,11 +4,16 @@ mod flow;
 mod handshake;
 mod limits;
 mod qos;
+mod redelivery;
+mod replies;
 mod retained;
 mod session;
 mod shared;
+mod subscriptions;
+mod sys_topics;
 mod timed;
 mod v5;
+mod wills;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpSocket;
 
 use super::{Broker, Limits, turn};
+use crate::metrics::Tally;
 use crate::mqtt::connection::{Received, Receiver};
 use crate::mqtt::packet::{
     Ack, Connect, Disconnect, Publish, PublishProperties, Subscribe, SubscribeFilters, SubscriptionOptions,
@@ -83,7 +89,11 @@ impl World {
 
     /// For paused time: a socket's bytes take real time.
     fn in_memory() -> Self {
-        Self { patience: Duration::from_secs(1_000_000), ..Self::new(Kind::Stream, Limits::default()) }
+        Self::in_memory_with(Limits::default())
+    }
+
+    fn in_memory_with(limits: Limits) -> Self {
+        Self { patience: Duration::from_secs(1_000_000), ..Self::new(Kind::Stream, limits) }
     }
 
     /// A connection on which nothing has been said.
@@ -118,6 +128,8 @@ impl World {
             version: Version::V5,
             next_id: 0,
             session_present: false,
+            said: Tally::default(),
+            heard: Tally::default(),
             patience: self.patience,
         }
     }
@@ -178,6 +190,7 @@ struct GotConnAck {
     receive_maximum: u16,
     topic_alias_maximum: u16,
     maximum_packet_size: Option<u32>,
+    server_keep_alive: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -211,6 +224,7 @@ fn own(packet: &Packet<'_>) -> Got {
             receive_maximum: connack.receive_maximum,
             topic_alias_maximum: connack.topic_alias_maximum,
             maximum_packet_size: connack.maximum_packet_size,
+            server_keep_alive: connack.server_keep_alive,
         }),
         Packet::Publish(publish) => {
             let mut properties = Vec::new();
@@ -295,7 +309,21 @@ struct Peer {
     version: Version,
     next_id: u16,
     session_present: bool,
+    /// Packets said and heard, other than raw bytes.
+    said: Tally,
+    heard: Tally,
     patience: Duration,
+}
+
+fn count(tally: &mut Tally, packet: &Packet<'_>, length: usize) {
+    tally.bytes += length as u64;
+    match packet {
+        Packet::Publish(publish) => {
+            tally.publishes += 1;
+            tally.payload_bytes += publish.payload.len() as u64;
+        }
+        _ => tally.others += 1,
+    }
 }
 
 impl Peer {
@@ -308,6 +336,7 @@ impl Peer {
     async fn say(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
+        count(&mut self.said, packet, bytes.len());
         self.raw(&bytes).await;
     }
 
@@ -324,6 +353,7 @@ impl Peer {
             match self.receiver.receive(&self.input) {
                 Ok(Received::Packet(packet, length)) => {
                     let got = own(&packet);
+                    count(&mut self.heard, &packet, length);
                     self.input.drain(..length);
                     return got;
                 }

@@ -93,6 +93,29 @@ async fn without_keep_alive_a_client_may_be_silent_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keep_alive_that_the_broker_chooses_is_announced_and_counts() {
+    let maximum_keep_alive = std::num::NonZeroU16::new(20);
+    let world = World::in_memory_with(Limits { maximum_keep_alive, ..Limits::default() });
+    // Version, what the client asks for, what is announced, what counts.
+    for (version, asked, announced, counts) in [
+        (Version::V5, 0, Some(20), 20),
+        (Version::V5, 21, Some(20), 20),
+        (Version::V5, 20, None, 20),
+        (Version::V5, 10, None, 10),
+        // 3.1.1 has no word for it, so that the client's own counts.
+        (Version::V3, 40, None, 40),
+    ] {
+        let mut connect = Connect::new(version, "c");
+        connect.keep_alive = asked;
+        let mut peer = world.dial().await;
+        let Got::ConnAck(connack) = peer.say_connect(connect).await else { panic!() };
+        assert_eq!(connack.server_keep_alive, announced, "{version:?} {asked}");
+        let elapsed = taken(async { while peer.next().await != Got::Closed {} }).await;
+        assert_after(elapsed, seconds(counts) * 3 / 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn connect_must_come_in_time() {
     let world = World::in_memory();
     for beginning in [&b""[..], &[0x10], &[0x10, 100, 0, 4, b'M']] {
@@ -207,6 +230,14 @@ async fn a_message_counts_its_expiry_down_and_goes_when_it_is_over() {
         publisher.publish(&Say { expiry: Some(expiry), retain, ..Say::new(topic, text, QoS::AtLeastOnce) }).await;
     }
     publisher.publish(&Say::new("t", "for ever", QoS::AtLeastOnce)).await;
+    // Of no use in a second: only who is there gets it, and what remains of nothing is nothing.
+    let mut here = world.connect_as(patient("here")).await;
+    here.subscribe("now", QoS::AtLeastOnce).await;
+    publisher.publish(&Say { expiry: Some(0), retain: true, ..Say::new("now", "now", QoS::AtLeastOnce) }).await;
+    let now = here.message().await;
+    assert_eq!((now.text(), now.expiry), ("now", Some(0)));
+    here.subscribe("now", QoS::AtLeastOnce).await;
+    here.has_nothing().await;
     sleep(seconds(30)).await;
     let mut subscriber = world.resume(Version::V5, "subscriber").await;
     let long = subscriber.message().await;
@@ -232,5 +263,35 @@ async fn connections_that_have_gone_leave_no_timers() {
         world.connect_as(connect).await.leave().await;
     }
     let timers = world.broker.timers.len();
-    assert!(timers <= 2000, "{timers} timers for no connection");
+    assert!(timers <= 64, "{timers} timers for no connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_always_behind_is_still_heard() {
+    let mut limits = Limits::default();
+    limits.queue.messages = 500;
+    let world = World::in_memory_with(limits);
+    let mut connect = Connect::new(Version::V5, "slow");
+    connect.keep_alive = 10;
+    let mut slow = world.connect_as(connect).await;
+    slow.subscribe("t", QoS::AtMostOnce).await;
+    let topic = crate::mqtt::TopicName::new("t").unwrap();
+    let message = crate::mqtt::Message::new(&topic, &[b'x'; 1000]);
+    let mut answers = 0;
+    for _ in 0..100 {
+        // More than it takes in a second, so that its buffer and its queue are always full.
+        for _ in 0..600 {
+            world.broker.router.publish_all(std::slice::from_ref(&message), crate::broker::clock::now());
+        }
+        slow.raw(&[0xC0, 0]).await;
+        sleep(seconds(1)).await;
+        for _ in 0..30 {
+            match slow.next().await {
+                Got::Message(_) => {}
+                Got::PingResp => answers += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(answers > 0);
 }

@@ -183,6 +183,33 @@ fn what_is_too_large_for_a_client_is_left_out_and_the_next_comes() {
 }
 
 #[test]
+fn the_largest_message_for_a_client_has_exactly_the_bytes_that_it_takes() {
+    everywhere(async |world| {
+        let mut publisher = world.connect(Version::V5, "publisher").await;
+        // QoS, expiry, and the bytes beside a payload: fixed header, topic, properties with an identifier of 2 bytes.
+        for (qos, expiry, beside) in [
+            (QoS::AtMostOnce, None, 2 + 3 + 1 + 3),
+            (QoS::AtLeastOnce, None, 2 + 3 + 2 + 1 + 3),
+            (QoS::ExactlyOnce, Some(1000), 2 + 3 + 2 + 1 + 3 + 5),
+        ] {
+            let mut connect = Connect::new(Version::V5, "subscriber");
+            (connect.maximum_packet_size, connect.topic_alias_maximum) = (Some(100), 10);
+            let mut subscriber = world.connect_as(connect).await;
+            let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+            subscriber.subscribe_with(&[("t", options)], Some(300)).await;
+            for length in [0, 100 - beside - 1, 100 - beside, 100 - beside + 1, 100, 0] {
+                publisher.publish(&Say { expiry, ..Say::new("t", &"x".repeat(length), qos) }).await;
+            }
+            for length in [0, 100 - beside - 1, 100 - beside, 0] {
+                assert_eq!(subscriber.message().await.payload.len(), length, "{qos:?}");
+            }
+            subscriber.has_nothing().await;
+            subscriber.leave().await;
+        }
+    });
+}
+
+#[test]
 fn properties_arrive_unaltered_and_in_order() {
     everywhere(async |world| {
         let mut subscriber = world.connect(Version::V5, "subscriber").await;

@@ -12,10 +12,10 @@ use crate::mqtt::reason::ReasonCode::{
 };
 
 /// What is wrong, version, first byte, body, reason.
-pub(super) type Case = (&'static str, Version, u8, &'static [u8], ReasonCode);
+pub(crate) type Case = (&'static str, Version, u8, &'static [u8], ReasonCode);
 
 /// All the tables.
-pub(super) const MALFORMED: &[&[Case]] = &[PUBLISH, CONNECT, CONNACK, ACKNOWLEDGEMENTS, SUBSCRIPTIONS, OTHERS];
+pub(crate) const MALFORMED: &[&[Case]] = &[PUBLISH, CONNECT, CONNACK, ACKNOWLEDGEMENTS, SUBSCRIPTIONS, OTHERS];
 
 const PUBLISH: &[Case] = &[
     ("QoS 3", V5, 0x36, b"\0\x01t\0\x01\0", Malformed),

@@ -1,7 +1,7 @@
 //! Tests of the protocol as a whole.
 
 mod any_packet;
-mod malformed;
+pub(crate) mod malformed;
 mod pair;
 mod reasons;
 mod round_trip;
