@@ -220,7 +220,11 @@ impl Exchange {
                 self.open_exchange()?;
                 self.slot.inbound().handle_publish(packet_id);
                 // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
-                refusal.unwrap_or_else(|| reason(self.route(&publication, Some(packet_id), reading)))
+                if refusal.is_none() {
+                    // Whether anybody got it is said of QoS 1 alone: a repeated PUBREC could not say it again.
+                    self.route(&publication, Some(packet_id), reading);
+                }
+                ReasonCode::Success
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
@@ -297,12 +301,12 @@ impl Exchange {
 
     fn handle_pubrel(&self, packet_id: PacketId, reading: &mut Reading) {
         let known = self.slot.inbound().handle_pubrel(packet_id);
-        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if known {
             reading.batch.records.push(Record::Release { queue: self.slot.queue_id(), packet_id });
             reading.over += 1;
         }
-        Packet::PubComp(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
+        // An identifier that is not known any more is no error: this may be a repetition.
+        Packet::PubComp(Ack::new(packet_id, ReasonCode::Success)).encode(self.version, &mut reading.replies);
     }
 
     fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, reading: &mut Reading) {
@@ -419,7 +423,10 @@ impl Exchange {
     }
 
     /// Ends a read batch: one append, one settling, and the replies once what they promise is committed.
-    pub(super) fn finish(&mut self, reading: &mut Reading) {
+    ///
+    /// # Errors
+    /// What an acknowledgement violated.
+    pub(super) fn finish(&mut self, reading: &mut Reading) -> Result<(), CodecError> {
         let packets = std::mem::take(&mut reading.packets);
         let received = std::mem::take(&mut reading.received);
         if packets > 0 {
@@ -427,9 +434,14 @@ impl Exchange {
             let bytes = std::mem::take(&mut reading.bytes) as u64;
             self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
         }
+        let mut result = Ok(());
         if !reading.acknowledgements.is_empty() {
             let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
-            self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
+            let out_of_turn = self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
+            // A server that we have dialled answers as it likes: breaking with it would not mend it.
+            if out_of_turn && self.side == Side::Server {
+                result = Err(CodecError::protocol("an acknowledgement that is not the one awaited (section 4.3)"));
+            }
             reading.acknowledgements.clear();
         }
         if let Some(rate) = self.entrance.limits.rate {
@@ -449,6 +461,7 @@ impl Exchange {
             reading.replies.clear();
         }
         turn::finish_batch();
+        result
     }
 
     /// Sends the replies whose promise has been committed meanwhile, in their order.

@@ -28,7 +28,7 @@ use super::clock;
 use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
-use crate::mqtt::connection::{Received, Receiver};
+use crate::mqtt::connection::{Received, Receiver, answers};
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
@@ -172,9 +172,11 @@ impl Link {
             End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
         let mut words = Vec::new();
+        let is_answered = !matches!(end, End::Protocol(error) if !answers::is_answered(error));
         if let Some(reason) = reason
             && exchange.version == Version::V5
             && reason.is_error()
+            && is_answered
         {
             Disconnect::new(reason).encode(Version::V5, &mut words);
         }
@@ -370,9 +372,9 @@ impl Link {
             }
         };
         reading.bytes = at;
-        self.exchange.finish(&mut reading);
+        let finished = self.exchange.finish(&mut reading);
         READING.set(Some(reading));
-        result
+        result.and(finished.map_err(End::Protocol))
     }
 
     /// Ready when all that waits has been written, or cannot be.
