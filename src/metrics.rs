@@ -113,7 +113,7 @@ pub struct BrokerMetrics {
     pub received: Flow,
     /// What was handed to connections to be sent.
     pub sent: Flow,
-    /// Messages that adapters and the broker itself published.
+    /// Messages that adapters and the broker itself published, wills among them.
     pub local: Counter,
     /// Messages dropped because a queue was full.
     pub dropped: Counter,

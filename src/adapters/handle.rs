@@ -227,3 +227,38 @@ impl Recorder {
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::HealthTable;
+    use crate::mqtt::{Quality, Reading};
+
+    #[test]
+    fn the_health_of_each_device_is_that_of_its_reports_and_readings() {
+        let table = HealthTable::default();
+        let (_sender, commands) = mpsc::channel(1);
+        let recorder = Arc::new(Recorder::default());
+        let handle =
+            AdapterHandle::new("edge".into(), recorder.clone(), Vec::new(), commands, CancellationToken::new())
+                .with_devices(vec![table.device("a"), table.device("b")]);
+        let reading = |device: &str| {
+            let reading =
+                Reading { time_ms: 0, unit: None, quality: Quality::Good, device: device.into(), point: None };
+            MessageBuilder::new(&TopicName::new("t").unwrap(), b"1").reading(Arc::new(reading)).build()
+        };
+        handle.publish(&["a", "b", "b", "a", "nobody"].map(reading));
+        handle.publish(&[reading("b")]);
+        handle.report("a", &Health::Online);
+        handle.report("a", &Health::Offline("timeout".into()));
+        handle.report("b", &Health::Online);
+        handle.count_error("a");
+        handle.count_error("nobody");
+        let seen: Vec<_> = table
+            .devices()
+            .iter()
+            .map(|device| (device.is_online(), device.error(), device.readings(), device.errors()))
+            .collect();
+        assert_eq!(seen, [(false, Some("timeout".into()), 2, 1), (true, None, 3, 0)]);
+    }
+}

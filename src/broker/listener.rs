@@ -1,13 +1,10 @@
-//! Listeners: accept connections, and go on accepting whatever happens.
+//! What a listener asks of those who come in by it: its rules, its limits, and a place for each connection.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::net::{TcpListener, TcpSocket};
 
 use super::access::Access;
 use super::link::Standing;
@@ -15,25 +12,8 @@ use super::{Broker, Limits, link};
 use crate::mqtt::ReasonCode;
 use crate::net::Transport;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
-/// Pause after accepting failed, which is mostly because file descriptors ran out.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(200);
 /// Connections beyond the limit that are told so; more are closed without a word.
 const MAX_TURNED_AWAY: usize = 16;
-
-/// Opens a listening socket whose connections send small packets at once.
-///
-/// # Errors
-/// Where the address is taken or not ours.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it on Linux; without it acknowledgements wait for one another.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// The rules of one listener, and who has come in by it.
 #[derive(Debug)]
@@ -106,31 +86,6 @@ impl Drop for Place {
         self.entrance.connected.fetch_sub(1, Ordering::Relaxed);
         self.entrance.leave(self.address);
     }
-}
-
-/// Accepts connections for `broker` by the rules of `entrance` until it stops.
-pub fn serve(broker: &Arc<Broker>, listener: TcpListener, entrance: Arc<Entrance>) {
-    let serving = Arc::clone(broker);
-    broker.tasks().spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                () = serving.cancellation().cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    if !cfg!(target_os = "linux") {
-                        let _ = stream.set_nodelay(true);
-                    }
-                    serving.accept_transport(Transport::tcp(stream), Some(address.ip()), &entrance);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                }
-            }
-        }
-    });
 }
 
 impl Broker {

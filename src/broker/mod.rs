@@ -23,6 +23,7 @@ pub mod session_slot;
 mod sessions;
 pub mod settings;
 mod shared;
+pub mod socket;
 pub mod sys_topics;
 mod timers;
 pub mod trie;

@@ -63,11 +63,15 @@ impl Broker {
         if connect.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, writer));
         }
-        if connect.will.is_some_and(|will| !rights.may_publish(will.topic) || will.topic.starts_with("$SYS/")) {
+        let client_id = assigned.unwrap_or(connect.client_id);
+        // Now, rather than when it would be published: whoever set it up sees it.
+        if let Some(will) = &connect.will
+            && (!rights.may_publish(will.topic) || will.topic.starts_with("$SYS/"))
+        {
+            rights.note_unwritten(client_id, will.topic);
             return Err((ReasonCode::NotAuthorized, writer));
         }
         let now = clock::now();
-        let client_id = assigned.unwrap_or(connect.client_id);
         let expiry_interval = connect.session_expiry_interval.min(limits.session_expiry.unwrap_or(u32::MAX));
         let mut connack = ConnAck::new(ReasonCode::Success, false);
         connack.receive_maximum = limits.inflight;

@@ -7,7 +7,11 @@ use std::process::ExitCode;
 
 use crate::bridge::plan::{PlannedRoute, RouteQos};
 use crate::bridge::settings::Retain;
+use crate::broker::access::{Anonymous, Rules};
 use crate::config::{self, Configuration, Environment};
+
+/// Users that are named.
+const MAX_USERS: usize = 10;
 
 /// Check a configuration.
 #[derive(Debug, clap::Args)]
@@ -58,6 +62,12 @@ pub fn summary(configuration: &Configuration) -> String {
     for listener in &resolved.listeners {
         lines.add(format_args!("listens   {listener}"));
     }
+    if let Some(users) = users_line(&resolved.rules) {
+        lines.add(format_args!("users     {users}"));
+    }
+    if let Some(anonymous) = anonymous_line(&resolved.rules) {
+        lines.add(format_args!("anonymous {anonymous}"));
+    }
     if let Some((host, port)) = &resolved.webhooks {
         lines.add(format_args!("webhooks  {host}:{port}"));
     }
@@ -97,6 +107,28 @@ impl Lines {
     fn add(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing into a string does not fail.
         let _ = writeln!(self.0, "{line}");
+    }
+}
+
+fn users_line(rules: &Rules) -> Option<String> {
+    let mut names: Vec<&str> = rules.users.keys().map(|name| &**name).collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(MAX_USERS);
+    names.truncate(MAX_USERS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+}
+
+/// Who may connect without a user name, where that is not what everybody expects.
+fn anonymous_line(rules: &Rules) -> Option<String> {
+    match &rules.anonymous {
+        Anonymous::Loopback if rules.users.is_empty() => None,
+        Anonymous::Loopback => Some("on this machine".into()),
+        Anonymous::Everybody => Some("everybody".into()),
+        Anonymous::Nobody => Some("nobody".into()),
+        Anonymous::From(ranges, _) => {
+            Some(format!("from {}", ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
+        }
     }
 }
 
@@ -160,6 +192,28 @@ bridges:
           receive cmd/edge-01/+ -> edge-01/+/set, the message's own qos, not retained
           will    edge-01/status says offline
         ");
+    }
+
+    #[test]
+    fn who_may_connect_is_said_where_it_is_not_this_machine_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgeway.yaml");
+        let said = |broker: &str| {
+            std::fs::write(&path, format!("broker: {{ {broker} }}\n")).unwrap();
+            let outcome = check(Some(&path), &environment(), false);
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+            let line = |line: &&str| line.starts_with("users") || line.starts_with("anonymous");
+            outcome.stdout.lines().filter(line).collect::<Vec<_>>().join("; ")
+        };
+        let users = "users: { bob: { password: x, read: a }, ann: { password: y, write: a } }";
+        assert_eq!(said(""), "");
+        assert_eq!(said(users), "users     ann, bob; anonymous on this machine");
+        assert_eq!(said(&format!("{users}, anonymous: false")), "users     ann, bob; anonymous nobody");
+        assert_eq!(said("anonymous: true"), "anonymous everybody");
+        assert_eq!(
+            said("anonymous: { from: [loopback, 10.0.0.0/8], read: \"#\" }"),
+            "anonymous from loopback, 10.0.0.0/8"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod check;
 mod connection;
 mod demo;
 mod format;
+mod passwd;
 mod payload;
 mod publish;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Check(check::Check),
     /// Show the main job with simulated devices and a second broker as the cloud.
     Demo(demo::Demo),
+    /// Make the hash of a password for `users`.
+    Passwd(passwd::Passwd),
     /// Publish messages, like mosquitto_pub.
     Pub(Box<publish::Publish>),
     /// Subscribe and print what comes, like mosquitto_sub.
@@ -48,6 +51,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Demo(command) => command.run(),
+            Command::Passwd(command) => command.run(),
             Command::Pub(command) => {
                 start_log(command.connection.debug, command.connection.quiet);
                 on_one_thread("pub", command.run())

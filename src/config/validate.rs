@@ -7,6 +7,7 @@ use super::schema::Settings;
 use crate::adapters::point::Publishing;
 use crate::adapters::registry::Planned;
 use crate::bridge::Plan;
+use crate::broker::access::Rules;
 use crate::broker::settings::Listener;
 use crate::mapping::PayloadFormat;
 use crate::mqtt::TopicName;
@@ -20,6 +21,8 @@ pub struct Resolved {
     pub gateway: String,
     /// The sockets of the broker.
     pub listeners: Vec<Listener>,
+    /// Who may connect to the broker, and do what.
+    pub rules: Rules,
     /// The address of the webhooks, host and port.
     pub webhooks: Option<(String, u16)>,
     /// The bridges.
@@ -39,9 +42,11 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
     let mistaken = topic_template(settings, &resolved.gateway);
     let is_topic = mistaken.is_none();
     mistakes.extend(mistaken);
-    match settings.broker.resolve() {
-        _ if !is_clean(settings.broker.place) => mistakes.extend(settings.broker.mistakes_of_the_rest()),
-        Ok(listeners) => resolved.listeners = listeners,
+    match settings.broker.resolve(&resolved.gateway, folder) {
+        _ if !is_clean(settings.broker.place) => {
+            mistakes.extend(settings.broker.mistakes_of_the_rest(&resolved.gateway, folder));
+        }
+        Ok(broker) => (resolved.listeners, resolved.rules) = (broker.listeners, broker.rules),
         Err(more) => mistakes.extend(more),
     }
     if let Some(listen) = &settings.webhooks.listen {

@@ -18,12 +18,21 @@ pub use listen::ListenError;
 
 use crate::adapters::http::Webhooks;
 use crate::bridge::Bridge;
-use crate::broker::{Broker, Limits, clock, listener, sys_topics};
+use crate::broker::access::Accesses;
+use crate::broker::access::hash::NoRandomness;
+use crate::broker::listener::Entrance;
+use crate::broker::settings::Listener;
+use crate::broker::socket::{self, Listening};
+use crate::broker::{Broker, clock, sys_topics};
 use crate::config::Configuration;
 use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
+use crate::net::server_tls::ServerTls;
 use crate::store::Journal;
+use listen::SocketFile;
 
+/// Between two looks whether certificates were replaced.
+const CERTIFICATE_CHECKS: Duration = Duration::from_secs(2);
 /// How long adapters and bridges get to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -33,6 +42,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// Passwords cannot be checked.
+    #[error("cannot check passwords: {0}")]
+    Passwords(#[from] NoRandomness),
 }
 
 /// A running gateway.
@@ -40,6 +52,8 @@ pub enum StartError {
 pub struct Gateway {
     broker: Arc<Broker>,
     addresses: Vec<std::net::SocketAddr>,
+    /// The files of Unix sockets, which go with the gateway.
+    socket_files: Vec<SocketFile>,
     adapters: TaskTracker,
     bridges: TaskTracker,
     health: Arc<HealthTable>,
@@ -54,11 +68,14 @@ impl Gateway {
     /// Where a socket cannot be opened; nothing runs then.
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
         let Configuration { settings, resolved, .. } = configuration;
-        let mut listeners = Vec::new();
-        for wanted in &resolved.listeners {
-            listeners.extend(listen::bind(&wanted.host, wanted.port).await.map_err(StartError::Listen)?);
+        let (mut opened, mut socket_files) = (Vec::new(), Vec::new());
+        for listener in &resolved.listeners {
+            let (sockets, file) = listen::open(listener).await.map_err(StartError::Listen)?;
+            opened.push((listener, sockets));
+            socket_files.extend(file);
         }
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let sockets = opened.iter().flat_map(|(_, sockets)| sockets);
+        let addresses = sockets.filter_map(Listening::local_address).collect();
 
         let mut adapters = resolved.adapters.adapters;
         if let Some((host, port)) = resolved.webhooks.filter(|_| !resolved.adapters.hooks.is_empty()) {
@@ -68,10 +85,12 @@ impl Gateway {
             }
         }
 
-        let broker = Broker::start(settings.broker.limits.over(&Limits::default()), Arc::new(Journal::in_memory()));
+        let entrances = entrances(&resolved.listeners)?;
+        let broker = Broker::start(settings.broker.limits(), Arc::new(Journal::in_memory()));
         let gateway = Self {
             broker,
             addresses,
+            socket_files,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
             health: Arc::default(),
@@ -87,11 +106,13 @@ impl Gateway {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
         sys_topics::start(&gateway.broker, Arc::clone(&gateway.health), settings.broker.sys_interval());
-        for listener in listeners {
-            if let Ok(address) = listener.local_addr() {
-                tracing::info!(%address, "listening");
+        gateway.watch_certificates(&resolved.listeners);
+        for ((listener, sockets), entrance) in opened.into_iter().zip(entrances) {
+            for socket in sockets {
+                let url = socket.local_address().map_or_else(|| listener.to_string(), |address| listener.at(address));
+                tracing::info!(url, "listening");
+                socket::serve(&gateway.broker, socket, listen::layers(listener), Arc::clone(&entrance));
             }
-            listener::serve(&gateway.broker, listener, Arc::clone(gateway.broker.entrance()));
         }
         Ok(gateway)
     }
@@ -101,7 +122,7 @@ impl Gateway {
         &self.broker
     }
 
-    /// The addresses that the broker listens on, with the ports that it got.
+    /// The TCP addresses that the broker listens on, with the ports that it got.
     pub fn addresses(&self) -> &[std::net::SocketAddr] {
         &self.addresses
     }
@@ -117,7 +138,26 @@ impl Gateway {
         if tokio::time::timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::warn!(clients = self.broker.tasks().len(), "some clients are left behind");
         }
+        drop(self.socket_files);
         tracing::info!("stopped");
+    }
+
+    /// Has new certificates taken without a restart.
+    fn watch_certificates(&self, listeners: &[Listener]) {
+        let mut watched: Vec<&Arc<ServerTls>> = Vec::new();
+        for tls in listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+            if watched.iter().any(|other| Arc::ptr_eq(tls, other)) {
+                continue;
+            }
+            watched.push(tls);
+            let (watch, stopping) = (Arc::clone(tls).watch(CERTIFICATE_CHECKS), self.broker.cancellation().clone());
+            self.broker.tasks().spawn(async move {
+                tokio::select! {
+                    () = stopping.cancelled() => {}
+                    () = watch => {}
+                }
+            });
+        }
     }
 
     /// `{gateway}/status`, retained: `online` after every start. Bridges say `offline` when it ends.
@@ -127,6 +167,21 @@ impl Gateway {
             self.broker.router.publish_all(&[online], clock::now());
         }
     }
+}
+
+/// The rules of each listener. Those that have none of their own share one, and so its counts.
+fn entrances(listeners: &[Listener]) -> Result<Vec<Arc<Entrance>>, NoRandomness> {
+    let mut accesses = Accesses::default();
+    let mut shared: Option<Arc<Entrance>> = None;
+    let new = |accesses: &mut Accesses, listener: &Listener| {
+        Ok(Entrance::new(accesses.of(listener.rules.clone())?, listener.limits.clone()))
+    };
+    let entrance = |listener: &Listener| match &shared {
+        _ if listener.has_own_rules => new(&mut accesses, listener),
+        Some(entrance) => Ok(Arc::clone(entrance)),
+        None => Ok(Arc::clone(shared.insert(new(&mut accesses, listener)?))),
+    };
+    listeners.iter().map(entrance).collect()
 }
 
 async fn wait(tasks: &TaskTracker, what: &'static str) {

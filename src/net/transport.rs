@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, tcp};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// A connection below MQTT.
 pub enum Transport {
@@ -39,6 +39,12 @@ impl Transport {
         Self::Socket(SocketReader::Tcp(reader), SocketWriter::Tcp(writer))
     }
 
+    /// A connection over a Unix socket.
+    pub fn unix(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self::Socket(SocketReader::Unix(reader), SocketWriter::Unix(writer))
+    }
+
     /// Any byte stream, TLS for example.
     pub fn stream(stream: impl ByteStream + 'static) -> Self {
         Self::Stream(Box::pin(stream))
@@ -50,6 +56,8 @@ impl Transport {
 pub enum SocketReader {
     /// TCP.
     Tcp(tcp::OwnedReadHalf),
+    /// A Unix socket.
+    Unix(unix::OwnedReadHalf),
 }
 
 /// The writing half of a plain socket. Dropping it ends our side of the connection.
@@ -57,12 +65,15 @@ pub enum SocketReader {
 pub enum SocketWriter {
     /// TCP.
     Tcp(tcp::OwnedWriteHalf),
+    /// A Unix socket.
+    Unix(unix::OwnedWriteHalf),
 }
 
 impl AsyncRead for SocketReader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(reader) => Pin::new(reader).poll_read(cx, buffer),
+            Self::Unix(reader) => Pin::new(reader).poll_read(cx, buffer),
         }
     }
 }
@@ -75,6 +86,7 @@ impl SocketWriter {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(writer) => writer.try_write(bytes),
+            Self::Unix(writer) => writer.try_write(bytes),
         }
     }
 
@@ -85,6 +97,7 @@ impl SocketWriter {
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(writer) => writer.try_write_vectored(slices),
+            Self::Unix(writer) => writer.try_write_vectored(slices),
         }
     }
 
@@ -92,6 +105,7 @@ impl SocketWriter {
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(writer) => Pin::new(writer).poll_write_vectored(cx, slices),
+            Self::Unix(writer) => Pin::new(writer).poll_write_vectored(cx, slices),
         }
     }
 
@@ -103,6 +117,7 @@ impl SocketWriter {
         while !bytes.is_empty() {
             match self {
                 Self::Tcp(writer) => writer.writable().await?,
+                Self::Unix(writer) => writer.writable().await?,
             }
             match self.try_write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -118,6 +133,7 @@ impl SocketWriter {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(writer) => Pin::new(writer).poll_write(cx, bytes),
+            Self::Unix(writer) => Pin::new(writer).poll_write(cx, bytes),
         }
     }
 }

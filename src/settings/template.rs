@@ -25,10 +25,12 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A name that no template knows.
-    #[error("`{{{name}}}` stands for nothing; there are {}", list(&NAMES))]
+    #[error("`{{{name}}}` stands for nothing; there are {}", list(known))]
     Unknown {
         /// The name between the braces.
         name: String,
+        /// Those that there are.
+        known: &'static [&'static str],
     },
     /// A name that has no value where this template stands.
     #[error("`{{{name}}}` has no meaning here")]
@@ -47,6 +49,14 @@ impl Template {
     /// # Errors
     /// Where a brace stands alone, or an unknown name between two.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, &NAMES)
+    }
+
+    /// Reads a template in which other names stand between braces: `known`.
+    ///
+    /// # Errors
+    /// Where a brace stands alone, or an unknown name between two.
+    pub fn parse_with(text: &str, known: &'static [&'static str]) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -61,10 +71,11 @@ impl Template {
             }
             let end = rest.find(['{', '}']).filter(|end| brace == "{" && rest[*end..].starts_with('}'));
             let end = end.ok_or(TemplateError::Brace)?;
-            let name = NAMES
-                .into_iter()
+            let name = known
+                .iter()
+                .copied()
                 .find(|name| *name == &rest[..end])
-                .ok_or_else(|| TemplateError::Unknown { name: rest[..end].into() })?;
+                .ok_or_else(|| TemplateError::Unknown { name: rest[..end].into(), known })?;
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
             }

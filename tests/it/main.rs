@@ -3,6 +3,7 @@
 
 mod support;
 
+mod access;
 mod bridge;
 mod client;
 mod configuration;
@@ -18,6 +19,7 @@ mod sequences;
 mod serial;
 mod session;
 mod sys;
+mod transports;
 mod v5;
 mod webhook;
 mod will;

@@ -436,6 +436,9 @@ impl<W: Wire> Bus<W> {
         line.attempts = line.attempts.saturating_add(1);
         line.pause = (line.pause * 2).min(REOPEN_PAUSE.1);
         line.until = now + line.pause;
+        for device in &self.layout.devices {
+            handle.count_error(&device.name);
+        }
         if line.attempts >= self.pace.offline_after {
             for (state, device) in self.states.iter_mut().zip(&self.layout.devices) {
                 state.is_online = false;

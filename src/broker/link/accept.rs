@@ -137,9 +137,7 @@ pub async fn enter(
     broker.router.finish(&mut batch);
     tracing::debug!(client = %connected.slot.client_id(), ?version, "client connected");
     let partial = input.split_off(length);
-    let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
-    exchange.entrance = entrance;
-    exchange.rights = rights;
+    let mut exchange = Exchange::accepted(broker, connected, version, entrance, rights);
     exchange.maximum_packet_size = maximum_packet_size;
     Ok(Link::new(io, receiver, exchange, partial))
 }
@@ -175,10 +173,10 @@ async fn refuse(
         (Io::Socket(_), Some(writer)) => {
             let _ = writer.try_write(&bytes);
         }
-        (Io::Stream { stream, .. }, _) => {
+        (Io::Stream(io), _) => {
             let _ = tokio::time::timeout(Duration::from_secs(1), async {
-                stream.write_all(&bytes).await?;
-                stream.shutdown().await
+                io.stream.write_all(&bytes).await?;
+                io.stream.shutdown().await
             })
             .await;
         }

@@ -6,12 +6,13 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::broker::access::{Reading as Readable, Rights};
+use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
+use crate::broker::sessions::Connected;
 use crate::broker::turn;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
@@ -53,10 +54,10 @@ pub(super) struct Exchange {
     pub(super) rights: Arc<Rights>,
     /// Bytes of the largest packet that the client takes.
     pub(super) maximum_packet_size: usize,
-    /// A dialled link's routes; none where we accepted.
-    pub(super) receive: Arc<[ReceiveRoute]>,
-    /// When a dialled link resumed a session that the server still had.
-    pub(super) resumed_at: Option<Millis>,
+    /// What was decided by them lately.
+    write_decisions: WriteDecisions,
+    /// What only a dialled link has; boxed, because most are accepted.
+    dialled: Option<Box<Dialled>>,
     /// Replies that wait for the commit of what they promise, in order. It holds at most what the receive maximum
     /// lets the peer have in flight; beyond that reading stops.
     waiting: VecDeque<(Ticket, Vec<u8>, u32)>,
@@ -69,6 +70,15 @@ pub(super) struct Exchange {
     /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
     allowance: f64,
     allowance_at: Millis,
+}
+
+/// What only a dialled link has.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    /// Where its messages go.
+    pub(super) receive: Arc<[ReceiveRoute]>,
+    /// When it resumed a session that the server still had.
+    pub(super) resumed_at: Option<Millis>,
 }
 
 /// What one read batch collects.
@@ -104,18 +114,26 @@ impl Default for Box<Reading> {
 }
 
 impl Exchange {
-    pub(super) fn new(broker: Arc<Broker>, slot: Arc<SessionSlot>, epoch: u64, side: Side, version: Version) -> Self {
+    /// With a client that came in by `entrance`.
+    pub(super) fn accepted(
+        broker: Arc<Broker>,
+        connected: Connected,
+        version: Version,
+        entrance: Arc<Entrance>,
+        rights: Arc<Rights>,
+    ) -> Self {
+        let Connected { slot, epoch } = connected;
         Self {
-            entrance: Arc::clone(broker.entrance()),
-            rights: Rights::everything(),
             broker,
             slot,
             epoch,
-            side,
+            side: Side::Server,
             version,
+            entrance,
+            rights,
             maximum_packet_size: usize::MAX,
-            receive: Arc::new([]),
-            resumed_at: None,
+            write_decisions: WriteDecisions::default(),
+            dialled: None,
             waiting: VecDeque::new(),
             open: 0,
             awaits_retained: true,
@@ -123,6 +141,13 @@ impl Exchange {
             allowance: 0.0,
             allowance_at: Millis(0),
         }
+    }
+
+    /// With a server that we have dialled.
+    pub(super) fn dialled(broker: Arc<Broker>, connected: Connected, version: Version, dialled: Dialled) -> Self {
+        let entrance = Arc::clone(broker.entrance());
+        let accepted = Self::accepted(broker, connected, version, entrance, Rights::everything());
+        Self { side: Side::Client, dialled: Some(Box::new(dialled)), ..accepted }
     }
 
     pub(super) fn handle(&mut self, packet: &Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
@@ -207,12 +232,16 @@ impl Exchange {
     }
 
     /// Why a client may not publish this.
-    fn refusal(&self, publication: &Publication<'_>) -> Option<ReasonCode> {
+    fn refusal(&mut self, publication: &Publication<'_>) -> Option<ReasonCode> {
         if self.side == Side::Client {
             return None;
         }
         let topic = publication.topic;
-        if !self.rights.may_publish(topic) || topic.starts_with("$SYS/") {
+        if topic.starts_with("$SYS/") {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        if !self.write_decisions.may_publish(&self.rights, topic) {
+            self.rights.note_unwritten(self.slot.client_id(), topic);
             return Some(ReasonCode::NotAuthorized);
         }
         let limits = &self.entrance.limits;
@@ -228,15 +257,15 @@ impl Exchange {
         let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
-        if self.side == Side::Server {
+        let Some(dialled) = &self.dialled else {
             return self.broker.router.publish(publication, origin, &mut turn);
-        }
+        };
         let mut topic = String::new();
         let mut takes = |route: &&ReceiveRoute| {
             !route.except.iter().any(|except| except.matches(publication.topic))
                 && route.remap.apply(publication.topic, &mut topic)
         };
-        let Some(route) = self.receive.iter().find(|route| takes(route)) else {
+        let Some(route) = dialled.receive.iter().find(|route| takes(route)) else {
             tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
             return false;
         };
@@ -246,7 +275,7 @@ impl Exchange {
         let is_stored_command = publication.retain && topic.ends_with("/set");
         remapped.retain = is_stored_command || route.retain.unwrap_or(publication.retain);
         if let Some(seconds) = route.max_age {
-            let resumed = self.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
+            let resumed = dialled.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
             if resumed && publication.expires_at.is_none() && topic.ends_with("/set") {
                 tracing::warn!(client = %self.slot.client_id(), topic, "a command that may be old was refused");
                 return false;
@@ -304,6 +333,7 @@ impl Exchange {
                 Readable::Everything => None,
                 Readable::Partly(readable) => Some(readable),
                 Readable::Nothing => {
+                    self.rights.note_unread(self.slot.client_id(), filter.as_str());
                     codes.push(ReasonCode::NotAuthorized as u8);
                     continue;
                 }

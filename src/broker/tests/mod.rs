@@ -1,5 +1,6 @@
 //! The broker among clients that speak raw packets: over sockets and streams, with and without the hook of a runtime.
 
+mod access;
 mod flow;
 mod handshake;
 mod limits;
@@ -120,6 +121,11 @@ impl World {
                 Box::pin(near)
             }
         };
+        self.peer(stream)
+    }
+
+    /// A client at the other end of `stream`, who has said nothing.
+    fn peer(&self, stream: Pin<Box<dyn ByteStream>>) -> Peer {
         Peer {
             stream,
             receiver: Receiver::new(Side::Client, Version::V5, usize::MAX, u16::MAX),

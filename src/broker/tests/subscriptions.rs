@@ -268,3 +268,74 @@ fn many_filters_in_one_packet_are_as_many_subscriptions() {
         }
     });
 }
+
+#[test]
+fn each_member_of_a_group_gets_the_qos_that_it_was_granted() {
+    everywhere(async |world| {
+        let mut members = Vec::new();
+        for qos in QOS {
+            let mut member = world.connect(Version::V5, &format!("{qos:?}")).await;
+            member.subscribe("$share/g/t", qos).await;
+            members.push((qos, member));
+        }
+        let mut publisher = world.connect(Version::V5, "publisher").await;
+        for published in QOS {
+            for _ in 0..30 {
+                publisher.publish(&Say::new("t", "", published)).await;
+            }
+            for (granted, member) in &mut members {
+                member.ping().await;
+                member.ping().await;
+                let mut count = 0;
+                while !member.kept.is_empty() {
+                    if let Some(Got::PubRel(id, _)) = member.kept.front() {
+                        let id = *id;
+                        member.kept.pop_front();
+                        member.ack(Packet::PubComp, id).await;
+                    } else {
+                        assert_eq!(member.message().await.qos, published.min(*granted));
+                        count += 1;
+                    }
+                    member.ping().await;
+                }
+                assert!(count > 0, "{granted:?} has its turn");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_member_that_comes_back_gets_the_rest_of_what_was_begun_and_nobody_else_does() {
+    everywhere(async |world| {
+        let mut member = world.resume(Version::V5, "member").await;
+        member.subscribe("$share/g/t", QoS::ExactlyOnce).await;
+        let mut publisher = world.connect(Version::V5, "publisher").await;
+        let mut ids = Vec::new();
+        for text in ["1", "2", "3"] {
+            publisher.publish(&Say::new("t", text, QoS::ExactlyOnce)).await;
+            let Got::Message(message) = member.next().await else { panic!() };
+            ids.push(message.id);
+        }
+        member.ack(Packet::PubRec, ids[0]).await;
+        assert_eq!(member.next().await, Got::PubRel(ids[0], ReasonCode::Success));
+        let mut other = world.connect(Version::V5, "other").await;
+        other.subscribe("$share/g/t", QoS::ExactlyOnce).await;
+        member.vanish(&world, "member").await;
+        other.has_nothing().await;
+        let mut member = world.resume(Version::V5, "member").await;
+        assert_eq!(member.next().await, Got::PubRel(ids[0], ReasonCode::Success));
+        member.ack(Packet::PubComp, ids[0]).await;
+        let again = member.message().await;
+        assert_eq!((again.text(), again.dup, again.id), ("2", true, ids[1]));
+        // What it refuses now is over.
+        let Got::Message(third) = member.next().await else { panic!() };
+        assert_eq!((third.text(), third.dup), ("3", true));
+        let refusal = Ack::new(PacketId::new(third.id).unwrap(), ReasonCode::ImplementationSpecificError);
+        member.say(&Packet::PubRec(refusal)).await;
+        member.has_nothing().await;
+        other.has_nothing().await;
+        member.vanish(&world, "member").await;
+        other.has_nothing().await;
+        world.resume(Version::V5, "member").await.has_nothing().await;
+    });
+}

@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Limits, listener};
+use crate::broker::socket::{self, Layers, Listening};
+use crate::broker::{Broker, Limits};
 use crate::net::Transport;
 use crate::store::Journal;
 
@@ -50,9 +51,9 @@ impl Cloud {
     /// # Errors
     /// Where no port can be opened.
     pub fn inside(&self) -> io::Result<SocketAddr> {
-        let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = socket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let address = listener.local_addr()?;
-        listener::serve(&self.broker, listener, Arc::clone(self.broker.entrance()));
+        socket::serve(&self.broker, Listening::Tcp(listener), Layers::default(), Arc::clone(self.broker.entrance()));
         Ok(address)
     }
 
@@ -66,7 +67,7 @@ impl Cloud {
     /// Comes back on the same port, with the sessions that it had. Tries until that works.
     pub async fn come_back(&mut self) {
         while self.cable.is_none() {
-            match listener::bind(self.address) {
+            match socket::bind(self.address) {
                 Ok(listener) => self.cable = Some(Cable::plug(Arc::clone(&self.broker), listener)),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
@@ -128,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_goes_away_and_comes_back_with_its_sessions() {
-        let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = socket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let mut cloud = Cloud::start(listener).unwrap();
         let options = ConnectOptions { clean_start: false, session_expiry_interval: 60, ..ConnectOptions::new("c") };
         let address = Address { host: "127.0.0.1".into(), port: cloud.address.port() };

@@ -3,7 +3,9 @@
 Commands (`do`), each with its keys and their defaults:
 
     connect     port, host, version "5" | "3.1.1", client_id, clean (true), keep_alive (60), username, password,
-                will {topic, payload, qos, retain, properties}, properties, manual_ack (false)
+                will {topic, payload, qos, retain, properties}, properties, manual_ack (false),
+                transport "tcp" | "websockets" | "unix" (host is its path), path ("/mqtt", of a WebSocket),
+                tls {ca, cert, key}: files
     reconnect   clean (false): the same client with what it has in flight
     subscribe   filter, qos, no_local, retain_as_published, retain_handling, properties
     unsubscribe filter
@@ -94,7 +96,11 @@ class Peer:
             protocol=MQTTv5 if self.v5 else MQTTv311,
             reconnect_on_failure=False,
             manual_ack=command.get("manual_ack", False),
+            transport=command.get("transport", "tcp"),
         )
+        client.ws_set_options(path=command.get("path", "/mqtt"))
+        if tls := command.get("tls"):
+            client.tls_set(tls["ca"], tls.get("cert"), tls.get("key"))
         client.on_connect = self.on_connect
         client.on_disconnect = lambda client, data, flags, reason, made: say("disconnected", reason=reason.value)
         client.on_subscribe = lambda client, data, mid, reasons, made: say("subscribed", reasons=[r.value for r in reasons])

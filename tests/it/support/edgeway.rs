@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use tempfile::TempDir;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_edgeway");
+
 /// `edgeway run` with a folder of its own, for as long as it is kept.
 pub struct Edgeway {
     /// Where its broker listens: what `@PORT@` in its configuration became.
     pub port: u16,
     folder: TempDir,
+    /// The most file descriptors that it may open; `None` is the machine's.
+    descriptors: Option<u32>,
     peer: Option<Peer>,
 }
 
@@ -24,8 +28,22 @@ impl Edgeway {
     /// # Panics
     /// When it ends instead; the message holds what it said.
     pub fn start(configuration: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder can be made"), configuration)
+    }
+
+    /// [`Edgeway::start`] in a folder that has something in it already.
+    pub fn start_in(folder: TempDir, configuration: &str) -> Self {
+        Self::start_with(folder, configuration, None)
+    }
+
+    /// [`Edgeway::start`] with so few file descriptors.
+    pub fn start_with_descriptors(configuration: &str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut edgeway = Self { port: free_port(), folder, peer: None };
+        Self::start_with(folder, configuration, Some(descriptors))
+    }
+
+    fn start_with(folder: TempDir, configuration: &str, descriptors: Option<u32>) -> Self {
+        let mut edgeway = Self { port: free_port(), folder, descriptors, peer: None };
         edgeway.configure(configuration);
         edgeway.start_again();
         edgeway
@@ -42,7 +60,14 @@ impl Edgeway {
     /// Starts it again, after `kill` or `terminate`, on the same port with the same files.
     pub fn start_again(&mut self) {
         assert!(self.peer.is_none(), "edgeway is running");
-        let mut command = command(self.folder.path());
+        let mut command = match self.descriptors {
+            None => command(PROGRAM, self.folder.path()),
+            Some(descriptors) => {
+                let mut command = command("sh", self.folder.path());
+                command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), PROGRAM]);
+                command
+            }
+        };
         command.arg("run").arg("-c").arg(self.configuration());
         let mut peer = Peer::start("edgeway", &mut command);
         let port = self.port;
@@ -82,14 +107,14 @@ impl Edgeway {
 
 /// Runs one of edgeway's other commands to its end; gives the status, standard output and standard error.
 pub fn edgeway(arguments: &[&str], folder: &Path) -> (ExitStatus, String, String) {
-    let mut peer = Peer::start("edgeway", command(folder).args(arguments));
+    let mut peer = Peer::start("edgeway", command(PROGRAM, folder).args(arguments));
     peer.close_stdin();
     let status = peer.wait();
     (status, peer.stdout().lines().join("\n"), peer.stderr().lines().join("\n"))
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgeway"));
+fn command(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env_remove("RUST_LOG").env("NO_COLOR", "1");
     command
 }

@@ -1,6 +1,7 @@
 //! What the integration tests are made with: the gateway, its peers, serial lines, and waiting for them with a deadline.
 #![allow(dead_code, reason = "each test takes the part of the support that it needs")]
 
+pub mod certificates;
 pub mod edgeway;
 pub mod fixtures;
 pub mod gate;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod pty;
 pub mod python;
 mod reaper;
+pub mod rumqttc;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -107,6 +107,13 @@ pub fn mosquitto_pub(port: u16, arguments: &[&str]) {
     assert!(status.success(), "mosquitto_pub {arguments:?}: {status}\n{}", peer.told());
 }
 
+/// Runs mosquitto_pub against a port of this machine until it ends; whether it went well.
+pub fn mosquitto_try_pub(port: u16, arguments: &[&str]) -> bool {
+    let mut peer = client("mosquitto_pub", port, arguments);
+    peer.close_stdin();
+    peer.wait().success()
+}
+
 /// Starts mosquitto_sub against a port of this machine and waits until the broker has acknowledged all its
 /// filters. Its lines begin with `Client ` where they are about packets (`-d`); `messages` leaves those out.
 pub fn mosquitto_sub(port: u16, arguments: &[&str]) -> Subscriber {
