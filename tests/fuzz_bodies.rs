@@ -32,7 +32,7 @@ pub fn packet(input: &[u8]) {
     match &packet {
         Packet::Publish(publish) => {
             let kept = Publication::from_publish(publish, Millis(0)).keep().clone();
-            assert_eq!((&kept.topic()[..], &kept.payload()[..]), (publish.topic, publish.payload));
+            assert_eq!((kept.topic(), kept.payload()), (publish.topic, publish.payload));
             // They are given per receiver, not with the packet.
             if publish.properties.subscription_identifiers().next().is_some() {
                 return;

@@ -84,7 +84,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
             // Some hang up, and what they said last is taken; some are cut.
-            if course.len() % 2 == 0 {
+            if course.len().is_multiple_of(2) {
                 let _ = writer.shutdown().await;
                 let _ = tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
             }
@@ -225,7 +225,8 @@ pub fn with_broker<F: Future<Output = ()>>(session_expiry: Option<u32>, scenario
 /// All courses at once, then one after the other, which resumes their sessions.
 async fn follow_all(world: &Arc<World>, kind: Kind, courses: &[Course]) {
     let mut running = tokio::task::JoinSet::new();
-    for course in courses.iter().cloned() {
+    for course in courses {
+        let course = course.clone();
         let world = Arc::clone(world);
         running.spawn(async move { world.follow(kind, &course).await });
     }
