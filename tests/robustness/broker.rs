@@ -237,7 +237,7 @@ async fn follow_all(world: &Arc<World>, kind: Kind, courses: &[Course]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_time: 30_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_clients_send_others_are_served_and_nothing_is_left_of_them(courses in courses(), stream: bool) {
