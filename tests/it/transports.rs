@@ -107,6 +107,45 @@ fn where_certificates_are_wanted_nobody_comes_in_without_one() {
 }
 
 #[test]
+fn the_common_name_of_a_certificate_is_the_user() {
+    let authority = Authority::new();
+    for name in ["server", "pump", "valve"] {
+        authority.issue(name);
+    }
+    let (tls, folder) = (free_port(), authority.folder().display());
+    let gateway = Edgeway::start(&format!(
+        "\
+broker:
+  users: {{ ann: {{ password: secret, read: \"#\" }} }}
+  listen:
+    - mqtt://127.0.0.1:@PORT@
+    - url: mqtts://127.0.0.1:{tls}
+      tls: {{ cert: {folder}/server.crt, key: {folder}/server.key, client_ca: {folder}/ca.crt }}
+      users: {{ pump: {{ read: \"#\", write: \"{{user}}/#\" }} }}
+"
+    ));
+    let options = |name: &str, more: &[&'static str]| -> Vec<String> {
+        let (certificate, key) = (authority.text(&format!("{name}.crt")), authority.text(&format!("{name}.key")));
+        let options = ["--cafile", &authority.text("ca.crt"), "--cert", &certificate, "--key", &key];
+        options.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let listening = mosquitto_sub(gateway.port, &["-u", "ann", "-P", "secret", "-t", "+/+", "-t", "last", "-v"]);
+    let publish = |name: &str, topic: &'static str| {
+        let options = options(name, &["-V", "5", "-q", "1", "-m", "x", "-t", topic]);
+        mosquitto_try_pub(tls, &with(&options, &[]))
+    };
+    publish("pump", "valve/state");
+    assert!(publish("pump", "pump/state"));
+    assert!(!publish("valve", "valve/state"), "who is no user here is not let in");
+    mosquitto_pub(gateway.port, &["-t", "last", "-m", "x", "-q", "1"]);
+    let came: Vec<String> = std::iter::repeat_with(|| listening.next()).take_while(|line| line != "last x").collect();
+    let from_clients: Vec<&String> = came.iter().filter(|line| !line.ends_with("/status online")).collect();
+    assert_eq!(from_clients, ["pump/state x"]);
+    // The users of one listener are nobody at the other.
+    assert!(!mosquitto_try_pub(gateway.port, &["-u", "pump", "-P", "secret", "-t", "pump/state", "-m", "y"]));
+}
+
+#[test]
 fn paho_goes_round_by_every_way_at_both_versions() {
     let gateway = Gateway::start();
     let tls = json!({"ca": gateway.authority.text("ca.crt")});
