@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients and
 # socat, and PyPI's pymodbus and paho-mqtt in a virtual environment. Debian's packages are unpacked, never
-# installed, so no root is needed, nothing outside .peers/ changes and no service is started.
+# installed, so no root is needed, nothing outside .peers/ changes and no service is started. From Debian's
+# source packages of mosquitto come the packet sequences that its project tests its own broker with.
 #
 #   tests/peers.sh          prints a line per peer; does nothing when all are there
 #
@@ -12,6 +13,12 @@ TOOLS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd socat)
 DEBIAN_PACKAGES=(mosquitto mosquitto-clients socat)
 PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5)
 PYTHON_AT_LEAST=3.10
+# Releases of mosquitto whose packet sequences are played, with the checksum of their source. Each stays in Debian's
+# pool for as long as one of its suites has it: 2.1.2 came with forky, 2.0.21 is trixie's.
+SEQUENCES=(
+  2.1.2:a8e37cc4c1d4141e56c5a8729c5fa36b1f0b1ca95378a12131d68f0509de122a
+  2.0.21:551daff96cd0675faf888f8881536177934424ecc45924fecf94cffe207f6e81
+)
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 peers=${EDGEWAY_PEERS:-$repository/.peers}
@@ -180,11 +187,54 @@ install_python() {
   printf '%s\n' "$wanted" >"$peers/venv/edgeway-packages"
 }
 
+# --- packet sequences of the mosquitto project ---------------------------------------------------------------
+
+# The mirrors of Debian's archive that the machine's apt knows, with or without lists.
+debian_mirrors() {
+  apt-get indextargets --no-release-info --format '$(REPO_URI)' 'Created-By: Packages' 2>>"$log" |
+    grep '/debian/$' | sort -u
+}
+
+# fetch_source VERSION SHA256: the upstream source of mosquitto, by apt's own downloader, which checks it.
+fetch_source() {
+  local mirror options=()
+  [ "$(id -u)" != 0 ] || options+=(-o "APT::Sandbox::User=root")
+  for mirror in $(debian_mirrors); do
+    rm -f "$peers/source.tar.gz"
+    /usr/lib/apt/apt-helper "${options[@]}" download-file \
+      "${mirror}pool/main/m/mosquitto/mosquitto_$1.orig.tar.gz" "$peers/source.tar.gz" "SHA256:$2" >>"$log" 2>&1 && return 0
+  done
+  return 1
+}
+
+install_sequences() {
+  local release version folder some=
+  for release in "${SEQUENCES[@]}"; do
+    version=${release%%:*}
+    folder=$peers/sequences/$version
+    if [ ! -d "$folder" ]; then
+      echo "peers: fetching the packet sequences of mosquitto $version"
+      rm -rf "$peers/sequences/new"
+      mkdir -p "$peers/sequences/new"
+      if fetch_source "$version" "${release##*:}" &&
+        tar -xzf "$peers/source.tar.gz" -C "$peers/sequences/new" --wildcards --transform 's|.*/||' '*/test/broker/data/*.json' 2>>"$log"; then
+        mv "$peers/sequences/new" "$folder"
+      else
+        echo "peers: mosquitto $version: cannot fetch its source: see $log" >&2
+      fi
+      rm -rf "$peers/sequences/new" "$peers/source.tar.gz"
+    fi
+    [ ! -d "$folder" ] || some=$version
+  done
+  [ -n "$some" ] || fail "no packet sequences: put test/broker/data of a mosquitto source into $peers/sequences/VERSION"
+}
+
 # --- what is there -----------------------------------------------------------------------------------------
 
 : >"$log"
 install_tools
 install_python
+install_sequences
 for tool in "${TOOLS[@]}"; do
   if [ -L "$peers/bin/$tool" ]; then
     printf 'peers: %-17s %s\n' "$tool" "$(readlink "$peers/bin/$tool")"
@@ -194,4 +244,7 @@ for tool in "${TOOLS[@]}"; do
 done
 for package in "${PYTHON_PACKAGES[@]}"; do
   printf 'peers: %-17s %s\n' "${package%%==*}" "${package##*==} in $peers/venv"
+done
+for folder in "$peers"/sequences/*/; do
+  printf 'peers: %-17s %s\n' sequences "of mosquitto $(basename "$folder")"
 done

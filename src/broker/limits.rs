@@ -63,7 +63,8 @@ impl Default for Limits {
             rate: None,
             retained: 100_000,
             retained_bytes: 256 * 1024 * 1024,
-            topic_aliases: 64,
+            // As mosquitto takes.
+            topic_aliases: 10,
             connect_timeout: Duration::from_secs(10),
         }
     }

@@ -121,7 +121,7 @@ impl Broker {
         if session_present {
             self.router.restrict(&slot, rights);
         }
-        connack.session_present = session_present;
+        connack.session_present = session_present && !connect.is_3_1;
         prelude.clear();
         connack.encode(connect.version, &mut prelude);
         let alias_maximum = if connect.version == Version::V5 { connect.topic_alias_maximum } else { 0 };

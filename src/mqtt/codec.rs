@@ -40,6 +40,43 @@ impl CodecError {
     }
 }
 
+/// Mistakes that are told from others of their reason: what answers them depends on more than that.
+pub mod mistake {
+    use super::{CodecError, ReasonCode};
+
+    /// The remaining length of the fixed header.
+    pub const LENGTH: CodecError = CodecError::malformed("the remaining length is malformed");
+    /// Flags of the fixed header that have one value only.
+    pub const HEADER_FLAGS: CodecError = CodecError::malformed("reserved flags of the fixed header [MQTT-2.1.3-1]");
+    /// A property of the standard that the packet does not have.
+    pub const MISPLACED_PROPERTY: CodecError = CodecError::malformed("a property that this packet does not have");
+    /// A property that may stand once only.
+    pub const REPEATED_PROPERTY: CodecError = CodecError::protocol("a property stands twice");
+    /// A CONNECT of another protocol.
+    pub const PROTOCOL_NAME: CodecError =
+        CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol name is not MQTT");
+    /// The client identifier of a CONNECT is no string.
+    pub const CLIENT_ID: CodecError = CodecError::malformed("the client identifier is no string [MQTT-3.1.3-4]");
+    /// User name or password of a CONNECT are cut, or no string.
+    pub const CREDENTIALS: CodecError = CodecError::malformed("user name or password cannot be read");
+    /// A DISCONNECT that gives a reason which it does not have.
+    pub const DISCONNECT_REASON: CodecError = CodecError::protocol("a reason code that DISCONNECT does not have");
+    /// A PINGREQ or PINGRESP with a body.
+    pub const PING_BODY: CodecError = CodecError::malformed("PINGREQ and PINGRESP have no body");
+    /// A PUBLISH without topic name and alias.
+    pub const NO_TOPIC: CodecError = CodecError::protocol("an empty topic name without a topic alias");
+    /// A topic name with a wildcard.
+    pub const WILDCARD_IN_TOPIC: CodecError =
+        CodecError::new(ReasonCode::TopicNameInvalid, "a topic name has a wildcard [MQTT-3.3.2-2]");
+    /// A response topic that is no topic name.
+    pub const RESPONSE_TOPIC: CodecError =
+        CodecError::new(ReasonCode::TopicNameInvalid, "the response topic is no topic name [MQTT-3.3.2-14]");
+    /// `$share/` with a wildcard in the share name, or without a filter [MQTT-4.8.2-1, MQTT-4.8.2-2].
+    pub const SHARE: CodecError = CodecError::protocol("a shared subscription without share name or filter");
+    /// No local on a shared subscription.
+    pub const SHARE_NO_LOCAL: CodecError = CodecError::protocol("no local on a shared subscription [MQTT-3.8.3-4]");
+}
+
 /// One packet in the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
@@ -73,7 +110,7 @@ pub fn split_frame(input: &[u8], max_packet_bytes: usize) -> Result<Framing<'_>,
     let (remaining, used) = match wire::split_variable(rest) {
         Variable::Value(value, used) => (value as usize, used),
         Variable::Incomplete => return Ok(Framing::Incomplete { needed: None }),
-        Variable::Malformed => return Err(CodecError::malformed("the remaining length is malformed")),
+        Variable::Malformed => return Err(mistake::LENGTH),
     };
     let whole = 1 + used + remaining;
     if whole > max_packet_bytes {

@@ -15,6 +15,7 @@ mod offline;
 mod peers;
 mod qos;
 mod retained;
+mod sequences;
 mod serial;
 mod session;
 mod sys;

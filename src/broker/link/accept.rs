@@ -17,7 +17,7 @@ use crate::broker::listener::{Arrival, Entrance};
 use crate::broker::sessions::Entering;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
-use crate::mqtt::connection::Receiver;
+use crate::mqtt::connection::{Receiver, answers};
 use crate::mqtt::packet::{ConnAck, Connect, kind};
 use crate::mqtt::{Packet, ReasonCode, Side, Version, wire};
 use crate::net::SocketWriter;
@@ -85,7 +85,8 @@ pub async fn enter(
         Ok(Err(End::Protocol(error))) => {
             // A client of another protocol is not answered; one that tried to connect is told why, in 3.1.1
             // where there is a return code for it [MQTT-3.1.4-2].
-            if let Some(version) = version_to_refuse(&input)
+            if answers::is_answered(&error)
+                && let Some(version) = version_to_refuse(&input)
                 && (version == Version::V5 || error.reason.connect_return_code() < 3)
             {
                 refuse(&mut io, writer.as_mut(), version, error.reason, usize::MAX).await;
@@ -136,14 +137,12 @@ pub async fn enter(
     broker.router.finish(&mut batch);
     tracing::debug!(client = %connected.slot.client_id(), ?version, "client connected");
     let partial = input.split_off(length);
-    let mut exchange = Exchange::new(broker, connected.slot, connected.epoch, Side::Server, version);
-    exchange.entrance = entrance;
-    exchange.rights = rights;
+    let mut exchange = Exchange::accepted(broker, connected, version, entrance, rights);
     exchange.maximum_packet_size = maximum_packet_size;
     Ok(Link::new(io, receiver, exchange, partial))
 }
 
-/// The version that a CONNECT is refused in which cannot be taken: its own, or 3.1.1 where it is none of ours.
+/// The version that a CONNECT is refused in which cannot be taken: its own, or 5.0 where it is none of ours.
 /// `None` where this is no CONNECT.
 fn version_to_refuse(input: &[u8]) -> Option<Version> {
     let (first, rest) = input.split_first()?;
@@ -151,7 +150,7 @@ fn version_to_refuse(input: &[u8]) -> Option<Version> {
         return None;
     }
     match wire::split_variable(rest) {
-        wire::Variable::Value(_, used) => Some(Connect::version_of(&rest[used..]).unwrap_or(Version::V3)),
+        wire::Variable::Value(_, used) => Connect::version_to_answer(&rest[used..]),
         wire::Variable::Incomplete | wire::Variable::Malformed => None,
     }
 }
@@ -174,10 +173,10 @@ async fn refuse(
         (Io::Socket(_), Some(writer)) => {
             let _ = writer.try_write(&bytes);
         }
-        (Io::Stream { stream, .. }, _) => {
+        (Io::Stream(io), _) => {
             let _ = tokio::time::timeout(Duration::from_secs(1), async {
-                stream.write_all(&bytes).await?;
-                stream.shutdown().await
+                io.stream.write_all(&bytes).await?;
+                io.stream.shutdown().await
             })
             .await;
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::exchange::{Exchange, ReceiveRoute};
+use super::exchange::{Dialled, Exchange, ReceiveRoute};
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::session_slot::{Attachment, SessionSlot};
+use crate::broker::sessions::Connected;
 use crate::broker::{Broker, clock};
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
@@ -98,12 +99,12 @@ pub async fn dial(
     let mut input = Vec::new();
     let handshake = async {
         match (&mut io, &writer) {
-            (Io::Stream { stream, .. }, _) => stream.write_all(&bytes).await?,
+            (Io::Stream(io), _) => io.stream.write_all(&bytes).await?,
             (Io::Socket(_), Some(writer)) => writer.write_all(&bytes).await?,
             (Io::Socket(_), None) => {}
         }
-        if let Io::Stream { stream, .. } = &mut io {
-            stream.flush().await?;
+        if let Io::Stream(io) = &mut io {
+            io.stream.flush().await?;
         }
         Ok::<_, std::io::Error>(read_packet(&mut io, &mut receiver, &mut input).await)
     };
@@ -174,9 +175,9 @@ pub async fn dial(
     }
     broker.router.finish(&mut batch);
     let partial = input.split_off(length);
-    let mut exchange = Exchange::new(Arc::clone(broker), Arc::clone(slot), epoch, Side::Client, version);
-    exchange.receive = hello.receive;
-    exchange.resumed_at = session_present.then_some(now);
+    let connected = Connected { slot: Arc::clone(slot), epoch };
+    let dialled = Dialled { receive: hello.receive, resumed_at: session_present.then_some(now) };
+    let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })
 }

@@ -12,6 +12,7 @@ use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
+use crate::broker::sessions::Connected;
 use crate::broker::turn;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
@@ -55,10 +56,8 @@ pub(super) struct Exchange {
     pub(super) maximum_packet_size: usize,
     /// What was decided by them lately.
     write_decisions: WriteDecisions,
-    /// A dialled link's routes; none where we accepted.
-    pub(super) receive: Arc<[ReceiveRoute]>,
-    /// When a dialled link resumed a session that the server still had.
-    pub(super) resumed_at: Option<Millis>,
+    /// What only a dialled link has; boxed, because most are accepted.
+    dialled: Option<Box<Dialled>>,
     /// Replies that wait for the commit of what they promise, in order. It holds at most what the receive maximum
     /// lets the peer have in flight; beyond that reading stops.
     waiting: VecDeque<(Ticket, Vec<u8>, u32)>,
@@ -71,6 +70,15 @@ pub(super) struct Exchange {
     /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
     allowance: f64,
     allowance_at: Millis,
+}
+
+/// What only a dialled link has.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    /// Where its messages go.
+    pub(super) receive: Arc<[ReceiveRoute]>,
+    /// When it resumed a session that the server still had.
+    pub(super) resumed_at: Option<Millis>,
 }
 
 /// What one read batch collects.
@@ -106,19 +114,26 @@ impl Default for Box<Reading> {
 }
 
 impl Exchange {
-    pub(super) fn new(broker: Arc<Broker>, slot: Arc<SessionSlot>, epoch: u64, side: Side, version: Version) -> Self {
+    /// With a client that came in by `entrance`.
+    pub(super) fn accepted(
+        broker: Arc<Broker>,
+        connected: Connected,
+        version: Version,
+        entrance: Arc<Entrance>,
+        rights: Arc<Rights>,
+    ) -> Self {
+        let Connected { slot, epoch } = connected;
         Self {
-            entrance: Arc::clone(broker.entrance()),
-            rights: Rights::everything(),
-            write_decisions: WriteDecisions::default(),
             broker,
             slot,
             epoch,
-            side,
+            side: Side::Server,
             version,
+            entrance,
+            rights,
             maximum_packet_size: usize::MAX,
-            receive: Arc::new([]),
-            resumed_at: None,
+            write_decisions: WriteDecisions::default(),
+            dialled: None,
             waiting: VecDeque::new(),
             open: 0,
             awaits_retained: true,
@@ -126,6 +141,13 @@ impl Exchange {
             allowance: 0.0,
             allowance_at: Millis(0),
         }
+    }
+
+    /// With a server that we have dialled.
+    pub(super) fn dialled(broker: Arc<Broker>, connected: Connected, version: Version, dialled: Dialled) -> Self {
+        let entrance = Arc::clone(broker.entrance());
+        let accepted = Self::accepted(broker, connected, version, entrance, Rights::everything());
+        Self { side: Side::Client, dialled: Some(Box::new(dialled)), ..accepted }
     }
 
     pub(super) fn handle(&mut self, packet: &Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
@@ -198,7 +220,11 @@ impl Exchange {
                 self.open_exchange()?;
                 self.slot.inbound().handle_publish(packet_id);
                 // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
-                refusal.unwrap_or_else(|| reason(self.route(&publication, Some(packet_id), reading)))
+                if refusal.is_none() {
+                    // Whether anybody got it is said of QoS 1 alone: a repeated PUBREC could not say it again.
+                    self.route(&publication, Some(packet_id), reading);
+                }
+                ReasonCode::Success
             }
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
@@ -231,15 +257,15 @@ impl Exchange {
         let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
-        if self.side == Side::Server {
+        let Some(dialled) = &self.dialled else {
             return self.broker.router.publish(publication, origin, &mut turn);
-        }
+        };
         let mut topic = String::new();
         let mut takes = |route: &&ReceiveRoute| {
             !route.except.iter().any(|except| except.matches(publication.topic))
                 && route.remap.apply(publication.topic, &mut topic)
         };
-        let Some(route) = self.receive.iter().find(|route| takes(route)) else {
+        let Some(route) = dialled.receive.iter().find(|route| takes(route)) else {
             tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
             return false;
         };
@@ -249,7 +275,7 @@ impl Exchange {
         let is_stored_command = publication.retain && topic.ends_with("/set");
         remapped.retain = is_stored_command || route.retain.unwrap_or(publication.retain);
         if let Some(seconds) = route.max_age {
-            let resumed = self.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
+            let resumed = dialled.resumed_at.is_some_and(|at| reading.now.since(at) < RESUMED_MS);
             if resumed && publication.expires_at.is_none() && topic.ends_with("/set") {
                 tracing::warn!(client = %self.slot.client_id(), topic, "a command that may be old was refused");
                 return false;
@@ -275,12 +301,12 @@ impl Exchange {
 
     fn handle_pubrel(&self, packet_id: PacketId, reading: &mut Reading) {
         let known = self.slot.inbound().handle_pubrel(packet_id);
-        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if known {
             reading.batch.records.push(Record::Release { queue: self.slot.queue_id(), packet_id });
             reading.over += 1;
         }
-        Packet::PubComp(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
+        // An identifier that is not known any more is no error: this may be a repetition.
+        Packet::PubComp(Ack::new(packet_id, ReasonCode::Success)).encode(self.version, &mut reading.replies);
     }
 
     fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, reading: &mut Reading) {
@@ -397,7 +423,10 @@ impl Exchange {
     }
 
     /// Ends a read batch: one append, one settling, and the replies once what they promise is committed.
-    pub(super) fn finish(&mut self, reading: &mut Reading) {
+    ///
+    /// # Errors
+    /// What an acknowledgement violated.
+    pub(super) fn finish(&mut self, reading: &mut Reading) -> Result<(), CodecError> {
         let packets = std::mem::take(&mut reading.packets);
         let received = std::mem::take(&mut reading.received);
         if packets > 0 {
@@ -405,9 +434,14 @@ impl Exchange {
             let bytes = std::mem::take(&mut reading.bytes) as u64;
             self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
         }
+        let mut result = Ok(());
         if !reading.acknowledgements.is_empty() {
             let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
-            self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
+            let out_of_turn = self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
+            // A server that we have dialled answers as it likes: breaking with it would not mend it.
+            if out_of_turn && self.side == Side::Server {
+                result = Err(CodecError::protocol("an acknowledgement that is not the one awaited (section 4.3)"));
+            }
             reading.acknowledgements.clear();
         }
         if let Some(rate) = self.entrance.limits.rate {
@@ -427,6 +461,7 @@ impl Exchange {
             reading.replies.clear();
         }
         turn::finish_batch();
+        result
     }
 
     /// Sends the replies whose promise has been committed meanwhile, in their order.

@@ -28,7 +28,7 @@ use super::clock;
 use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
 use crate::mqtt::codec::CodecError;
-use crate::mqtt::connection::{Received, Receiver};
+use crate::mqtt::connection::{Received, Receiver, answers};
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
@@ -79,19 +79,22 @@ pub struct Link {
 
 enum Io {
     Socket(SocketReader),
-    Stream {
-        stream: Stream,
-        output: Outbox,
-        /// Whether the slot has given anything to write.
-        begun: bool,
-    },
+    /// Boxed: most connections are sockets.
+    Stream(Box<StreamIo>),
+}
+
+struct StreamIo {
+    stream: Stream,
+    output: Outbox,
+    /// Whether the slot has given anything to write.
+    begun: bool,
 }
 
 impl std::fmt::Debug for Io {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Socket(_) => "Io::Socket",
-            Self::Stream { .. } => "Io::Stream",
+            Self::Stream(_) => "Io::Stream",
         })
     }
 }
@@ -105,7 +108,10 @@ thread_local! {
 fn split(transport: Transport) -> (Io, Option<SocketWriter>) {
     match transport {
         Transport::Socket(reader, writer) => (Io::Socket(reader), Some(writer)),
-        Transport::Stream(stream) => (Io::Stream { stream, output: Outbox::default(), begun: false }, None),
+        Transport::Stream(stream) => {
+            let io = StreamIo { stream, output: Outbox::default(), begun: false };
+            (Io::Stream(Box::new(io)), None)
+        }
     }
 }
 
@@ -166,9 +172,11 @@ impl Link {
             End::TakenOver => (Some(ReasonCode::SessionTakenOver), false),
         };
         let mut words = Vec::new();
+        let is_answered = !matches!(end, End::Protocol(error) if !answers::is_answered(error));
         if let Some(reason) = reason
             && exchange.version == Version::V5
             && reason.is_error()
+            && is_answered
         {
             Disconnect::new(reason).encode(Version::V5, &mut words);
         }
@@ -195,7 +203,10 @@ impl Link {
     /// Writes what a stream has begun, and `words`, past the slot.
     async fn say_last(&mut self, words: &[u8]) -> io::Result<()> {
         // Nothing comes before CONNACK, which went with the slot's buffer where it was not begun [MQTT-3.2.0-1].
-        if let Io::Stream { stream, output, begun: true } = &mut self.io {
+        if let Io::Stream(io) = &mut self.io
+            && io.begun
+        {
+            let StreamIo { stream, output, .. } = &mut **io;
             while !output.is_empty() {
                 let count = stream.write(output.first()).await?;
                 output.advance(count);
@@ -208,10 +219,10 @@ impl Link {
 
     /// Parts from the peer in an orderly way, where it may still listen.
     async fn part(&mut self, end: &End) -> io::Result<()> {
-        if let (Io::Stream { stream, .. }, End::Peer(Some(_)) | End::Protocol(_) | End::Closed(_) | End::TakenOver) =
+        if let (Io::Stream(io), End::Peer(Some(_)) | End::Protocol(_) | End::Closed(_) | End::TakenOver) =
             (&mut self.io, end)
         {
-            stream.shutdown().await?;
+            io.stream.shutdown().await?;
         }
         if let End::Protocol(_) = end {
             // Closing over bytes that were not read resets the connection, and the peer would not learn the reason.
@@ -236,7 +247,7 @@ impl Link {
             self.pause = None;
         }
         let mut attention = self.exchange.slot.attend(self.exchange.epoch, cx);
-        if let Io::Stream { .. } = self.io
+        if let Io::Stream(_) = self.io
             && attention != Attention::TakenOver
         {
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
@@ -361,25 +372,26 @@ impl Link {
             }
         };
         reading.bytes = at;
-        self.exchange.finish(&mut reading);
+        let finished = self.exchange.finish(&mut reading);
         READING.set(Some(reading));
-        result
+        result.and(finished.map_err(End::Protocol))
     }
 
     /// Ready when all that waits has been written, or cannot be.
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.io {
             Io::Socket(_) => self.exchange.slot.poll_flushed(self.exchange.epoch, cx),
-            Io::Stream { .. } => self.poll_write(cx).map(|_| ()),
+            Io::Stream(_) => self.poll_write(cx).map(|_| ()),
         }
     }
 
     /// Writes what waits to a stream; ready when nothing does. A socket is written by its slot.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let exchange = &self.exchange;
-        let Io::Stream { stream, output, begun } = &mut self.io else {
+        let Io::Stream(io) = &mut self.io else {
             return Poll::Ready(Ok(()));
         };
+        let StreamIo { stream, output, begun } = &mut **io;
         loop {
             if output.is_empty() {
                 let mut batch = Batch::default();
@@ -408,7 +420,7 @@ impl Io {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut impl BufMut) -> Poll<io::Result<usize>> {
         match self {
             Self::Socket(reader) => poll_read_buf(Pin::new(reader), cx, buffer),
-            Self::Stream { stream, .. } => poll_read_buf(stream.as_mut(), cx, buffer),
+            Self::Stream(io) => poll_read_buf(io.stream.as_mut(), cx, buffer),
         }
     }
 }

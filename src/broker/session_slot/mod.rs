@@ -597,28 +597,38 @@ impl SessionSlot {
     }
 
     /// Takes acknowledgements of the connection of `epoch`; PUBRELs that follow are appended to `replies`.
+    /// Whether one came for a message that waits for another: PUBACK for one of QoS 2, PUBCOMP before PUBREC.
     pub fn settle(
         self: &Arc<Self>,
         epoch: u64,
         acknowledgements: &[Acknowledgement],
         replies: &mut Vec<u8>,
         turn: &mut Turn<'_>,
-    ) {
+    ) -> bool {
         let mut guard = self.lock();
         let outgoing = &mut *guard;
         let Attached::Wire(wire) = &mut outgoing.attached else {
-            return;
+            return false;
         };
         if outgoing.epoch != epoch {
-            return;
+            return false;
         }
         let version = wire.sender.version();
+        let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
+            let session = &mut outgoing.session;
             let settled = match *acknowledgement {
-                Acknowledgement::Received(packet_id) => outgoing.session.handle_puback(packet_id),
-                Acknowledgement::Completed(packet_id) => outgoing.session.handle_pubcomp(packet_id),
-                Acknowledgement::Recorded(packet_id, reason) => match outgoing.session.handle_pubrec(packet_id, reason)
-                {
+                Acknowledgement::Received(packet_id) => {
+                    let settled = session.handle_puback(packet_id);
+                    out_of_turn |= settled.is_none() && session.is_inflight(packet_id);
+                    settled
+                }
+                Acknowledgement::Completed(packet_id) => {
+                    let settled = session.handle_pubcomp(packet_id);
+                    out_of_turn |= settled.is_none() && session.is_inflight(packet_id);
+                    settled
+                }
+                Acknowledgement::Recorded(packet_id, reason) => match session.handle_pubrec(packet_id, reason) {
                     Released::Release { sequence } => {
                         if outgoing.durable {
                             let delivered = Delivered { queue: self.queue_id, sequence };
@@ -628,11 +638,13 @@ impl SessionSlot {
                         None
                     }
                     Released::Settled(settled) => Some(settled),
-                    // Nothing to release; in 3.1.1 PUBREL alone makes the peer forget it.
-                    Released::Unknown if reason.is_error() => None,
                     Released::Unknown => {
-                        let ack = Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound);
-                        Packet::PubRel(ack).encode(version, replies);
+                        let is_inflight = session.is_inflight(packet_id);
+                        out_of_turn |= is_inflight;
+                        // Nothing to release; PUBREL alone makes the peer forget it.
+                        if !reason.is_error() && !is_inflight {
+                            Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, replies);
+                        }
                         None
                     }
                 },
@@ -642,6 +654,7 @@ impl SessionSlot {
             }
         }
         outgoing.pump(self, turn.now, turn.batch);
+        out_of_turn
     }
 
     /// Appends packets of the connection of `epoch` to its buffer.

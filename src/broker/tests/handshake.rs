@@ -28,9 +28,14 @@ async fn answer_to(world: &World, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn a_connect_that_cannot_be_taken_is_answered_in_its_version() {
     everywhere(async |world| {
-        // 3.1, and a version to come.
-        assert_eq!(answer_to(&world, &connect("MQIsdp", 3, 2, "c")).await, [0x20, 2, 0, 1]);
-        assert_eq!(answer_to(&world, &connect("MQTT", 6, 2, "c")).await, [0x20, 2, 0, 1]);
+        // A version to come, and one with the bit that bridges of mosquitto set first.
+        let unsupported = ReasonCode::UnsupportedProtocolVersion as u8;
+        assert_eq!(answer_to(&world, &connect("MQTT", 6, 2, "c")).await, [0x20, 3, 0, unsupported, 0]);
+        assert_eq!(answer_to(&world, &connect("MQTT", 0x84, 2, "c")).await, [0x20, 2, 0, 1]);
+        // Another protocol.
+        assert_eq!(answer_to(&world, &connect("MQTTX", 4, 2, "c")).await, b"");
+        // 3.1 knows no client without identifier.
+        assert_eq!(answer_to(&world, &connect("MQIsdp", 3, 2, "")).await, [0x20, 2, 0, 2]);
         // No client identifier for a session that stays.
         assert_eq!(answer_to(&world, &connect("MQTT", 4, 0, "")).await, [0x20, 2, 0, 2]);
         // The reserved flag: 3.1.1 closes without a word, 5.0 has one.
@@ -41,6 +46,37 @@ fn a_connect_that_cannot_be_taken_is_answered_in_its_version() {
         assert_eq!(answer_to(&world, b"GET / HTTP/1.1\r\n\r\n").await, b"");
         assert_eq!(answer_to(&world, &[0xC0, 0]).await, b"");
         assert_eq!(answer_to(&world, &[0x82, 6, 0, 1, 0, 1, b't', 0]).await, b"");
+        assert_eq!(world.broker.session_count(), 0);
+    });
+}
+
+#[test]
+fn a_client_of_3_1_is_served_as_one_of_3_1_1() {
+    everywhere(async |world| {
+        let mut subscriber = world.connect(Version::V3, "subscriber").await;
+        subscriber.subscribe("t", QoS::AtLeastOnce).await;
+        for _ in 0..2 {
+            // The bits that 3.1 leaves alone are set, and its CONNACK never says that the session was there.
+            let mut hello = connect("MQIsdp", 3, 1, "old");
+            hello[0] |= 0x04;
+            let publish = [0x32, 6, 0, 1, b't', 0, 1, b'!'];
+            let answer = answer_to(&world, &[&hello[..], &publish, &[0xE0, 0]].concat()).await;
+            assert_eq!(answer, [0x20, 2, 0, 0, 0x40, 2, 0, 1]);
+            assert_eq!(subscriber.message().await.text(), "!");
+        }
+    });
+}
+
+#[test]
+fn connack_is_not_sent_to_a_client_that_takes_no_packet_of_its_length() {
+    everywhere(async |world| {
+        for (maximum, said) in [(2, &b""[..]), (10, &[0x20, 3, 0, ReasonCode::PacketTooLarge as u8, 0])] {
+            let mut connect = Connect::new(Version::V5, "c");
+            connect.maximum_packet_size = Some(maximum);
+            let mut hello = Vec::new();
+            Packet::Connect(connect).encode(Version::V5, &mut hello);
+            assert_eq!(answer_to(&world, &hello).await, said);
+        }
         assert_eq!(world.broker.session_count(), 0);
     });
 }
@@ -90,9 +126,9 @@ fn what_a_client_may_not_send_ends_the_connection_with_the_reason() {
             (&[0xD0, 0], ReasonCode::ProtocolError),
             (&[0xC1, 0], ReasonCode::MalformedPacket),
             (&[0x36, 0], ReasonCode::MalformedPacket),
-            (a_publish_to_a_wildcard, ReasonCode::TopicNameInvalid),
-            (&[0x82, 3, 0, 1, 0], ReasonCode::ProtocolError),
-            (&[0xC0, 0xFF, 0xFF, 0xFF, 0xFF, 1], ReasonCode::MalformedPacket),
+            (a_publish_to_a_wildcard, ReasonCode::MalformedPacket),
+            (&[0x82, 3, 0, 1, 0], ReasonCode::MalformedPacket),
+            (&[0x00], ReasonCode::ProtocolError),
         ];
         for (bytes, reason) in wrong {
             for version in VERSIONS {
@@ -102,6 +138,10 @@ fn what_a_client_may_not_send_ends_the_connection_with_the_reason() {
             }
         }
         for version in VERSIONS {
+            // What has no length is no packet to be answered.
+            let mut peer = world.connect(version, "c").await;
+            peer.raw(&[0xC0, 0xFF, 0xFF, 0xFF, 0xFF, 1]).await;
+            assert_eq!(peer.end().await, None);
             let mut peer = world.connect(version, "c").await;
             peer.say(&Packet::Connect(Connect::new(version, "c"))).await;
             assert_eq!(peer.end().await, (version == Version::V5).then_some(ReasonCode::ProtocolError));

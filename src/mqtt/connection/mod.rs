@@ -5,6 +5,7 @@
 //!
 //! [`Connection`] composes both with a [`Session`], for one owner: the small client, and the tests of the protocol.
 
+pub mod answers;
 mod event;
 mod keep_alive;
 mod machine;

@@ -1,5 +1,6 @@
 //! The reading half of a connection: framing, which packet may come when, inbound topic aliases.
 
+use super::answers;
 use crate::mqtt::codec::{CodecError, Frame, Framing, split_frame};
 use crate::mqtt::packet::{Publish, kind};
 use crate::mqtt::{Packet, ReasonCode, Side, Version};
@@ -59,18 +60,28 @@ impl Receiver {
     /// What the peer violates, with the reason code for DISCONNECT (CONNACK before the handshake is over).
     /// The connection cannot go on.
     pub fn receive<'a>(&'a mut self, input: &'a [u8]) -> Result<Received<'a>, CodecError> {
-        if self.stage == Stage::Handshake
-            && self.side == Side::Server
-            && input.first().is_some_and(|first| first >> 4 != kind::CONNECT)
+        if self.side == Side::Server
+            && let Some(&first) = input.first()
         {
-            // Whatever else it says: what is no MQTT may never become a whole packet.
-            return Err(CodecError::protocol("the first packet is not CONNECT [MQTT-3.1.0-1]"));
+            if self.stage == Stage::Handshake && first >> 4 != kind::CONNECT {
+                // Whatever else it says: what is no MQTT may never become a whole packet.
+                return Err(CodecError::protocol("the first packet is not CONNECT [MQTT-3.1.0-1]"));
+            }
+            if let Some(error) = answers::to_first_byte(first) {
+                return Err(error);
+            }
         }
         let (frame, length) = match split_frame(input, self.max_packet_bytes)? {
             Framing::Complete(frame, length) => (frame, length),
             Framing::Incomplete { needed } => return Ok(Received::Incomplete { needed }),
         };
-        let mut packet = Packet::decode(frame, self.version_of(&frame))?;
+        let mut packet = match Packet::decode(frame, self.version_of(&frame)) {
+            Err(error) if self.side == Side::Server => return Err(answers::to_frame(frame, error)),
+            decoded => decoded?,
+        };
+        if self.side == Side::Server {
+            answers::check(&packet)?;
+        }
         match &mut packet {
             // The one that comes by the million first.
             Packet::Publish(publish) if self.stage == Stage::Open => {

@@ -43,7 +43,7 @@ impl<'a> Ack<'a> {
         while let Some(property) = properties.next()? {
             match property {
                 id::REASON_STRING => decoded.reason_string = Some(properties.string()?),
-                _ => return area::not_allowed(),
+                other => return properties.not_allowed(other),
             }
         }
         decoded.user_properties = properties.user_properties();

@@ -1,8 +1,7 @@
 //! Property areas of MQTT 5.0: read one property after the other, and written one after the other (section 2.2.2).
 
-use crate::mqtt::codec::CodecError;
+use crate::mqtt::codec::{CodecError, mistake};
 use crate::mqtt::properties::{Forwardable, UserProperties, id, is_forwardable};
-use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::wire::{self, Reader};
 
@@ -80,6 +79,14 @@ impl<'a> Properties<'a> {
         UserProperties::new(self.area)
     }
 
+    /// The answer to a property that the packet does not have (section 2.2.2.2): one that cannot even be read may be none
+    /// at all.
+    pub(super) fn not_allowed<T>(&self, property: u8) -> Result<T, CodecError> {
+        let value = self.reader.rest();
+        let is_whole = wire::property_value_length(property, value).is_some_and(|length| length <= value.len());
+        Err(if is_whole { mistake::MISPLACED_PROPERTY } else { CodecError::malformed("a property that no packet has") })
+    }
+
     /// Reads a byte that is 0 or 1.
     pub(super) fn flag(&mut self) -> Result<bool, CodecError> {
         match self.reader.u8()? {
@@ -140,15 +147,8 @@ impl<'a> Properties<'a> {
     }
 
     fn read_response_topic(&mut self) -> Result<(), CodecError> {
-        topic::validate_name(self.string()?).map_err(|_| {
-            CodecError::new(ReasonCode::TopicNameInvalid, "the response topic is no topic name [MQTT-3.3.2-14]")
-        })
+        topic::validate_name(self.string()?).map_err(|_| mistake::RESPONSE_TOPIC)
     }
-}
-
-/// The answer to a property that the packet does not have (section 2.2.2.2).
-pub(super) const fn not_allowed<T>() -> Result<T, CodecError> {
-    Err(CodecError::malformed("a property that this packet does not have"))
 }
 
 /// Checks that authentication data does not come without a method (section 3.1.2.11.10).
@@ -210,7 +210,7 @@ impl Seen {
     fn once(&mut self, id: u8) -> Result<(), CodecError> {
         let bit = 1u64.checked_shl(u32::from(id)).unwrap_or(0);
         if self.0 & bit != 0 {
-            return Err(CodecError::protocol("a property stands twice"));
+            return Err(mistake::REPEATED_PROPERTY);
         }
         self.0 |= bit;
         Ok(())

@@ -48,7 +48,7 @@ impl<'a> Auth<'a> {
                 id::AUTHENTICATION_METHOD => decoded.authentication_method = Some(properties.string()?),
                 id::AUTHENTICATION_DATA => decoded.authentication_data = Some(properties.binary()?),
                 id::REASON_STRING => decoded.reason_string = Some(properties.string()?),
-                _ => return area::not_allowed(),
+                other => return properties.not_allowed(other),
             }
         }
         decoded.user_properties = properties.user_properties();

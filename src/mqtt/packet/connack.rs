@@ -135,7 +135,7 @@ impl<'a> ConnAck<'a> {
                 id::SERVER_REFERENCE => self.server_reference = Some(properties.string()?),
                 id::AUTHENTICATION_METHOD => self.authentication_method = Some(properties.string()?),
                 id::AUTHENTICATION_DATA => self.authentication_data = Some(properties.binary()?),
-                _ => return area::not_allowed(),
+                other => return properties.not_allowed(other),
             }
         }
         self.user_properties = properties.user_properties();
@@ -144,13 +144,14 @@ impl<'a> ConnAck<'a> {
 
     fn encode_properties(&self, into: &mut Vec<u8>) {
         let no = |available: bool| (!available).then_some(0);
-        area::put_u32(into, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_interval);
+        // The order is free; these come as mosquitto's do.
+        area::put_u16(into, id::TOPIC_ALIAS_MAXIMUM, Some(self.topic_alias_maximum).filter(|&maximum| maximum != 0));
+        area::put_u32(into, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
         area::put_u16(into, id::RECEIVE_MAXIMUM, Some(self.receive_maximum).filter(|&maximum| maximum != u16::MAX));
+        area::put_u32(into, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_interval);
         area::put_u8(into, id::MAXIMUM_QOS, (self.maximum_qos < QoS::ExactlyOnce).then_some(self.maximum_qos as u8));
         area::put_u8(into, id::RETAIN_AVAILABLE, no(self.retain_available));
-        area::put_u32(into, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
         area::put_string(into, id::ASSIGNED_CLIENT_IDENTIFIER, self.assigned_client_identifier);
-        area::put_u16(into, id::TOPIC_ALIAS_MAXIMUM, Some(self.topic_alias_maximum).filter(|&maximum| maximum != 0));
         area::put_string(into, id::REASON_STRING, self.reason_string);
         area::put_u8(into, id::WILDCARD_SUBSCRIPTION_AVAILABLE, no(self.wildcard_subscription_available));
         area::put_u8(into, id::SUBSCRIPTION_IDENTIFIER_AVAILABLE, no(self.subscription_identifiers_available));

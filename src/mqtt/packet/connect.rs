@@ -3,13 +3,15 @@
 use super::area::{self, Properties};
 use super::{encode_with, kind};
 use crate::mqtt::QoS;
-use crate::mqtt::codec::{CodecError, Version};
+use crate::mqtt::codec::{CodecError, Version, mistake};
 use crate::mqtt::properties::{Forwardable, UserProperties, id};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::{self, TopicError};
 use crate::mqtt::wire::{self, Reader};
 
 const PROTOCOL_NAME: &str = "MQTT";
+/// The name in MQTT 3.1.
+const OLD_PROTOCOL_NAME: &str = "MQIsdp";
 
 /// The connect flags (section 3.1.2.3).
 mod flag {
@@ -26,8 +28,10 @@ mod flag {
 /// A CONNECT, borrowed from the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Connect<'a> {
-    /// The version that the client wants to speak.
+    /// The version that the client wants to speak; 3.1 is taken for 3.1.1.
     pub version: Version,
+    /// Whether it is 3.1, whose CONNACK does not say whether the session was present; never encoded.
+    pub is_3_1: bool,
     /// Empty where the server should choose one.
     pub client_id: &'a str,
     /// Clean start (5.0), clean session (3.1.1).
@@ -85,6 +89,7 @@ impl<'a> Connect<'a> {
     pub fn new(version: Version, client_id: &'a str) -> Self {
         Self {
             version,
+            is_3_1: false,
             client_id,
             clean_start: true,
             keep_alive: 60,
@@ -103,12 +108,19 @@ impl<'a> Connect<'a> {
         }
     }
 
-    pub(super) fn decode(body: &'a [u8]) -> Result<Self, CodecError> {
+    /// Decodes the body of a CONNECT whose fixed header had `header_flags`.
+    pub(super) fn decode(header_flags: u8, body: &'a [u8]) -> Result<Self, CodecError> {
         let mut reader = Reader::new(body);
-        let version = decode_version(&mut reader)?;
-        let flags = reader.u8()?;
+        let (version, dialect) = decode_version(&mut reader)?;
+        let mut flags = reader.u8()?;
+        match dialect {
+            Dialect::Standard if header_flags != 0 => return Err(mistake::HEADER_FLAGS),
+            Dialect::Standard => {}
+            Dialect::Old => flags &= !flag::RESERVED,
+        }
         check_flags(flags, version)?;
         let mut decoded = Self::new(version, "");
+        decoded.is_3_1 = dialect == Dialect::Old;
         decoded.clean_start = flags & flag::CLEAN_START != 0;
         decoded.keep_alive = reader.u16()?;
         match version {
@@ -116,18 +128,19 @@ impl<'a> Connect<'a> {
             Version::V3 => decoded.session_expiry_interval = u32::MAX,
             Version::V5 => decoded.decode_properties(Properties::split_off(&mut reader)?)?,
         }
-        decoded.client_id = reader.string()?;
+        decoded.client_id = reader.string().map_err(|_| mistake::CLIENT_ID)?;
         if flags & flag::WILL != 0 {
             decoded.will = Some(Will::decode(flags, &mut reader, version)?);
         }
         if flags & flag::USER_NAME != 0 {
-            decoded.username = Some(reader.string()?);
+            decoded.username = Some(reader.string().map_err(|_| mistake::CREDENTIALS)?);
         }
         if flags & flag::PASSWORD != 0 {
-            decoded.password = Some(reader.binary()?);
+            decoded.password = Some(reader.binary().map_err(|_| mistake::CREDENTIALS)?);
         }
         reader.finish()?;
-        if version == Version::V3 && decoded.client_id.is_empty() && !decoded.clean_start {
+        let needs_client_id = version == Version::V3 && (!decoded.clean_start || dialect == Dialect::Old);
+        if decoded.client_id.is_empty() && needs_client_id {
             return Err(CodecError::new(
                 ReasonCode::ClientIdentifierNotValid,
                 "no client identifier for a session that stays (3.1.1) [MQTT-3.1.3-8]",
@@ -161,11 +174,23 @@ impl<'a> Connect<'a> {
             }
         });
     }
+
     /// The version that the body of a CONNECT asks for, whatever else is wrong with it; `None` where it is not ours.
-    ///
-    /// With it the server answers a CONNECT that cannot be decoded.
     pub fn version_of(body: &[u8]) -> Option<Version> {
-        decode_version(&mut Reader::new(body)).ok()
+        decode_version(&mut Reader::new(body)).ok().map(|(version, _)| version)
+    }
+
+    /// The version in which a server answers a CONNECT that it cannot take: that of the CONNECT, else 5.0. `None`
+    /// where it cannot be told that this is one.
+    ///
+    /// Bridges of mosquitto first try a level with the highest bit set, and fall back where 3.1.1 refuses it.
+    pub fn version_to_answer(body: &[u8]) -> Option<Version> {
+        let mut reader = Reader::new(body);
+        decode_name(&mut reader).ok()?;
+        match reader.u8().ok()? {
+            3 | 4 | 0x80..=u8::MAX => Some(Version::V3),
+            _ => Some(Version::V5),
+        }
     }
 
     fn flags(&self) -> u8 {
@@ -189,7 +214,7 @@ impl<'a> Connect<'a> {
                 id::REQUEST_PROBLEM_INFORMATION => self.request_problem_information = properties.flag()?,
                 id::AUTHENTICATION_METHOD => self.authentication_method = Some(properties.string()?),
                 id::AUTHENTICATION_DATA => self.authentication_data = Some(properties.binary()?),
-                _ => return area::not_allowed(),
+                other => return properties.not_allowed(other),
             }
         }
         self.user_properties = properties.user_properties();
@@ -219,7 +244,7 @@ impl<'a> Will<'a> {
                 match property {
                     id::WILL_DELAY_INTERVAL => delay_interval = values.u32()?,
                     id::MESSAGE_EXPIRY_INTERVAL => message_expiry_interval = Some(values.u32()?),
-                    _ => return area::not_allowed(),
+                    other => return values.not_allowed(other),
                 }
                 Ok(())
             })?,
@@ -253,15 +278,30 @@ impl<'a> Will<'a> {
     }
 }
 
-/// Reads protocol name and level; what is not ours is answered by 0x84 [MQTT-3.1.2-1, MQTT-3.1.2-2].
-fn decode_version(reader: &mut Reader<'_>) -> Result<Version, CodecError> {
-    if reader.string()? != PROTOCOL_NAME {
-        return Err(CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol name is not MQTT"));
+/// What 3.1 has otherwise than 3.1.1, which it is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Standard,
+    /// MQTT 3.1, protocol level 3: reserved bits have any value, and a client identifier is needed.
+    Old,
+}
+
+/// Reads the protocol name [MQTT-3.1.2-1].
+fn decode_name(reader: &mut Reader<'_>) -> Result<Dialect, CodecError> {
+    match reader.string()? {
+        PROTOCOL_NAME => Ok(Dialect::Standard),
+        OLD_PROTOCOL_NAME => Ok(Dialect::Old),
+        _ => Err(mistake::PROTOCOL_NAME),
     }
-    match reader.u8()? {
-        4 => Ok(Version::V3),
-        5 => Ok(Version::V5),
-        _ => Err(CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol level is neither 4 nor 5")),
+}
+
+/// Reads protocol name and level; what is not ours is answered by 0x84 [MQTT-3.1.2-2].
+fn decode_version(reader: &mut Reader<'_>) -> Result<(Version, Dialect), CodecError> {
+    let dialect = decode_name(reader)?;
+    match (dialect, reader.u8()?) {
+        (Dialect::Old, 3) | (Dialect::Standard, 4) => Ok((Version::V3, dialect)),
+        (Dialect::Standard, 5) => Ok((Version::V5, dialect)),
+        _ => Err(CodecError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol level is none of 3, 4 and 5")),
     }
 }
 

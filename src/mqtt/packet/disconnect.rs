@@ -2,7 +2,7 @@
 
 use super::area::{self, Properties};
 use super::{encode_with, kind, reason_among};
-use crate::mqtt::codec::{CodecError, Version};
+use crate::mqtt::codec::{CodecError, Version, mistake};
 use crate::mqtt::properties::{UserProperties, id};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::wire::{self, Reader};
@@ -41,7 +41,7 @@ impl<'a> Disconnect<'a> {
             reader.finish()?;
             return Ok(decoded);
         }
-        decoded.reason = reason_among(reader.u8()?, may_have)?;
+        decoded.reason = reason_among(reader.u8()?, may_have).map_err(|_| mistake::DISCONNECT_REASON)?;
         // Less than two bytes have no property length (section 3.14.2.2.1).
         if reader.is_empty() {
             return Ok(decoded);
@@ -52,7 +52,7 @@ impl<'a> Disconnect<'a> {
                 id::SESSION_EXPIRY_INTERVAL => decoded.session_expiry_interval = Some(properties.u32()?),
                 id::REASON_STRING => decoded.reason_string = Some(properties.string()?),
                 id::SERVER_REFERENCE => decoded.server_reference = Some(properties.string()?),
-                _ => return area::not_allowed(),
+                other => return properties.not_allowed(other),
             }
         }
         decoded.user_properties = properties.user_properties();

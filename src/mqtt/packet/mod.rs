@@ -21,7 +21,7 @@ pub use suback::SubAck;
 pub use subscribe::{RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions};
 pub use unsubscribe::{Unsubscribe, UnsubscribeFilters};
 
-use super::codec::{CodecError, Frame, Version};
+use super::codec::{CodecError, Frame, Version, mistake};
 use super::reason::ReasonCode;
 use super::wire;
 
@@ -74,17 +74,19 @@ impl<'a> Packet<'a> {
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, CodecError> {
         let flags = frame.first & 0x0F;
         let kind = frame.first >> 4;
-        if kind == kind::PUBLISH {
-            return Publish::decode(flags, frame.body, version).map(Self::Publish);
+        match kind {
+            kind::PUBLISH => return Publish::decode(flags, frame.body, version).map(Self::Publish),
+            // Whether these are reserved, its version says.
+            kind::CONNECT => return Connect::decode(flags, frame.body).map(Self::Connect),
+            _ => {}
         }
         // Reserved flags [MQTT-2.1.3-1].
         let expected = if matches!(kind, kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE) { 2 } else { 0 };
         if flags != expected {
-            return Err(CodecError::malformed("reserved flags of the fixed header [MQTT-2.1.3-1]"));
+            return Err(mistake::HEADER_FLAGS);
         }
         let body = frame.body;
         match kind {
-            kind::CONNECT => Connect::decode(body).map(Self::Connect),
             kind::CONNACK => ConnAck::decode(body, version).map(Self::ConnAck),
             kind::PUBACK => Ack::decode(kind, body, version).map(Self::PubAck),
             kind::PUBREC => Ack::decode(kind, body, version).map(Self::PubRec),
@@ -94,9 +96,7 @@ impl<'a> Packet<'a> {
             kind::SUBACK => SubAck::decode(kind, body, version).map(Self::SubAck),
             kind::UNSUBSCRIBE => Unsubscribe::decode(body, version).map(Self::Unsubscribe),
             kind::UNSUBACK => SubAck::decode(kind, body, version).map(Self::UnsubAck),
-            kind::PINGREQ | kind::PINGRESP if !body.is_empty() => {
-                Err(CodecError::malformed("PINGREQ and PINGRESP have no body"))
-            }
+            kind::PINGREQ | kind::PINGRESP if !body.is_empty() => Err(mistake::PING_BODY),
             kind::PINGREQ => Ok(Self::PingReq),
             kind::PINGRESP => Ok(Self::PingResp),
             kind::DISCONNECT => Disconnect::decode(body, version).map(Self::Disconnect),

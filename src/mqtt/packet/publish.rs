@@ -1,8 +1,8 @@
 //! PUBLISH (section 3.3).
 
-use super::area::{self, Properties};
+use super::area::Properties;
 use super::kind;
-use crate::mqtt::codec::{CodecError, Version};
+use crate::mqtt::codec::{CodecError, Version, mistake};
 use crate::mqtt::properties::{Forwardable, id};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::wire::{self, Reader};
@@ -93,7 +93,7 @@ impl<'a> Publish<'a> {
             if properties.topic_alias.is_none() {
                 return Err(match version {
                     Version::V3 => CodecError::new(ReasonCode::TopicNameInvalid, "an empty topic name [MQTT-4.7.3-1]"),
-                    Version::V5 => CodecError::protocol("an empty topic name without a topic alias"),
+                    Version::V5 => mistake::NO_TOPIC,
                 });
             }
         } else {
@@ -207,7 +207,7 @@ fn validate_topic(name: &str) -> Result<(), CodecError> {
         Err(topic::TopicError::Nul) => {
             Err(CodecError::malformed("a topic name has the character U+0000 [MQTT-4.7.3-2]"))
         }
-        Err(_) => Err(CodecError::new(ReasonCode::TopicNameInvalid, "a topic name has a wildcard [MQTT-3.3.2-2]")),
+        Err(_) => Err(mistake::WILDCARD_IN_TOPIC),
     }
 }
 
@@ -227,7 +227,7 @@ fn decode_properties<'a>(reader: &mut Reader<'a>) -> Result<PublishProperties<'a
                 0 => return Err(CodecError::new(ReasonCode::TopicAliasInvalid, "topic alias 0 [MQTT-3.3.2-8]")),
                 alias => decoded.topic_alias = Some(alias),
             },
-            _ => return area::not_allowed(),
+            other => return values.not_allowed(other),
         }
         Ok(())
     })?;

@@ -1,8 +1,8 @@
 //! SUBSCRIBE (section 3.8).
 
-use super::area::{self, Properties};
+use super::area::Properties;
 use super::{encode_with, kind};
-use crate::mqtt::codec::{CodecError, Version};
+use crate::mqtt::codec::{CodecError, Version, mistake};
 use crate::mqtt::properties::{UserProperties, id};
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{PacketId, QoS};
@@ -121,7 +121,7 @@ impl<'a> Subscribe<'a> {
                     id::SUBSCRIPTION_IDENTIFIER => {
                         subscription_identifier = Some(properties.subscription_identifier()?);
                     }
-                    _ => return area::not_allowed(),
+                    other => return properties.not_allowed(other),
                 }
             }
             user_properties = properties.user_properties();
@@ -137,7 +137,7 @@ impl<'a> Subscribe<'a> {
                 return Err(CodecError::malformed("reserved bits or QoS 3 in a SUBSCRIBE (3.1.1) [MQTT-3-8.3-4]"));
             }
             if SubscriptionOptions::from_wire(options)?.no_local && filter.starts_with("$share/") {
-                return Err(CodecError::protocol("no local on a shared subscription [MQTT-3.8.3-4]"));
+                return Err(mistake::SHARE_NO_LOCAL);
             }
         }
         Ok(Self { packet_id, subscription_identifier, user_properties, filters: SubscribeFilters(filters) })

@@ -1,6 +1,6 @@
 //! UNSUBSCRIBE (section 3.10).
 
-use super::area::{self, Properties};
+use super::area::Properties;
 use super::{encode_with, kind};
 use crate::mqtt::PacketId;
 use crate::mqtt::codec::{CodecError, Version};
@@ -51,8 +51,8 @@ impl<'a> Unsubscribe<'a> {
         let mut user_properties = UserProperties::default();
         if version == Version::V5 {
             let mut properties = Properties::split_off(&mut reader)?;
-            if properties.next()?.is_some() {
-                return area::not_allowed();
+            if let Some(property) = properties.next()? {
+                return properties.not_allowed(property);
             }
             user_properties = properties.user_properties();
         }

@@ -68,7 +68,7 @@ pub enum Released<T> {
     },
     /// The receiver refused it: the exchange is over.
     Settled(Settled<T>),
-    /// No such identifier is in flight: PUBREL with 0x92 is due (5.0).
+    /// No such identifier of a QoS 2 message is in flight: there is nothing to release.
     Unknown,
 }
 
@@ -236,6 +236,11 @@ impl<T> Outbound<T> {
     /// What is in flight, in its order: sequence, identifier and item.
     pub fn iter(&self) -> impl Iterator<Item = (u64, PacketId, &T)> {
         self.inflight.iter().map(|entry| (entry.sequence, entry.packet_id, &entry.item))
+    }
+
+    /// Whether `packet_id` is that of a message in flight which has been sent on this connection.
+    pub fn is_inflight(&self, packet_id: PacketId) -> bool {
+        self.find(packet_id).is_some()
     }
 
     /// What was sent at `qos` and waits for its PUBACK or PUBREC, in its order.

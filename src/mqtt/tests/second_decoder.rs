@@ -26,6 +26,8 @@ const ONLY_WE_REFUSE: &[(&str, &str)] = &[
     ("authentication data without an authentication method", "3.1.2.11.10"),
     ("the will topic is no topic name [MQTT-4.7.0-1]", "4.7.0 and 4.7.3"),
     ("no client identifier for a session that stays (3.1.1) [MQTT-3.1.3-8]", "3.1.1, section 3.1.3.1"),
+    ("the client identifier is no string [MQTT-3.1.3-4]", "1.5.4"),
+    ("user name or password cannot be read", "1.5.4"),
     ("reserved flags of a CONNACK [MQTT-3.2.2-1]", "3.2.2.1"),
     ("session present with an error [MQTT-3.2.2-6]", "3.2.2.1.1"),
     ("DUP with QoS 0 [MQTT-3.3.1-2]", "3.3.1.1"),
@@ -49,6 +51,7 @@ const ONLY_WE_REFUSE_IN: &[(u8, &str, &str)] = &[
 fn only_the_second_refuses(packet: &Packet<'_>) -> Option<&'static str> {
     let is_unfit_share = |filter: &str| filter.starts_with("$share/") && topic::validate_filter(filter).is_err();
     match packet {
+        Packet::Connect(connect) if connect.is_3_1 => Some("it does not know MQTT 3.1"),
         Packet::Connect(connect) if connect.username.is_none() && connect.password.is_some() => {
             Some("3.1.2.9: this version of the protocol allows a password without a user name")
         }

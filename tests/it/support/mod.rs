@@ -27,9 +27,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// Where the peers are not installed.
 pub fn peer_program(name: &str) -> PathBuf {
-    let folder = std::env::var_os("EDGEWAY_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"), PathBuf::from);
-    let program = folder.join("bin").join(name);
+    let program = peer_folder().join("bin").join(name);
     assert!(program.exists(), "the test peer {name} is not at {}: run `make peers`", program.display());
     program
+}
+
+/// Where the test peers are installed.
+pub fn peer_folder() -> PathBuf {
+    std::env::var_os("EDGEWAY_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"), PathBuf::from)
 }
