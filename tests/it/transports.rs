@@ -301,6 +301,28 @@ fn who_only_holds_a_connection_is_sent_away_in_time() {
 }
 
 #[test]
+fn a_web_page_of_elsewhere_has_no_rights_of_the_machine_that_looks_at_it() {
+    let ws = free_port();
+    let _gateway = Edgeway::start(&format!(
+        "\
+broker:
+  listen: [\"mqtt://127.0.0.1:@PORT@\", \"ws://127.0.0.1:{ws}\"]
+  users: {{ ann: {{ password: secret, read: \"#\" }} }}
+"
+    ));
+    let page = |origin: &str| json!({"transport": "websockets", "origin": origin});
+    let (_, connected) = MqttClient::connect(ws, &page("http://localhost:3000"));
+    assert_eq!(connected["reason"], 0, "anonymous, on this machine");
+    let (_, refused) = MqttClient::connect(ws, &page("https://evil.example.com"));
+    assert_eq!(refused["reason"], 0x87);
+    let mut user = page("https://dashboard.example.com");
+    user["username"] = json!("ann");
+    user["password"] = json!("secret");
+    let (_, connected) = MqttClient::connect(ws, &user);
+    assert_eq!(connected["reason"], 0, "a user is a user");
+}
+
+#[test]
 fn a_wrong_path_of_a_websocket_is_told_so() {
     let gateway = Gateway::start();
     let mut stream = gateway.authority.connect(gateway.wss).unwrap();
