@@ -381,7 +381,8 @@ broker:
 #[test]
 fn two_gateways_do_not_take_one_unix_socket() {
     let gateway = Gateway::start();
-    let text = format!("broker: {{ listen: \"unix://{}\" }}\n", gateway.socket());
+    // A relative path is of the configuration's folder.
+    let text = "broker: { listen: \"unix://mqtt.sock\" }\n";
     std::fs::write(gateway.edgeway.folder().join("second.yaml"), text).unwrap();
     let (status, _, told) = edgeway(&["run", "-c", "second.yaml"], gateway.edgeway.folder());
     assert!(!status.success() && told.contains("is taken by another process"), "{told}");
