@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test check fuzz bench peers clean-peers help
+.PHONY: demo test soak check fuzz bench peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -18,6 +18,10 @@ test: peers ## every test, after installing the test peers that are missing
 	  echo "fixtures: not there (../shared/fixtures); the tests over them are skipped"; \
 	fi
 	cargo test $(LOCKED) --no-fail-fast
+
+soak: ## endurance and fairness, about six minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part
+	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} \
+	  cargo test --release $(LOCKED) --test it soak:: -- --nocapture --test-threads=1
 
 check: ## formatting, lints, documentation, and dependencies where cargo-deny is installed
 	cargo fmt --check

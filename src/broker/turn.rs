@@ -12,6 +12,10 @@ use super::session_slot::SessionSlot;
 /// Read batches after which a worker flushes without having parked.
 const MAX_BATCHES_PER_TURN: u32 = 24;
 
+/// Tasks that a busy worker runs before it looks at the sockets again. A publisher that floods makes each of its turns
+/// long, and on a single core everybody else is heard only then.
+const TASKS_BETWEEN_LOOKS: u32 = 8;
+
 thread_local! {
     static TOUCHED: RefCell<Vec<Arc<SessionSlot>>> = const { RefCell::new(Vec::new()) };
     /// Set when this thread first parks as a worker: from then on it will park again.
@@ -28,6 +32,7 @@ pub fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
         .worker_threads(worker_threads.max(1))
         .thread_name("edgeway")
         .enable_all()
+        .event_interval(TASKS_BETWEEN_LOOKS)
         .on_thread_park(|| {
             HAS_HOOK.set(true);
             flush();

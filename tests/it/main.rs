@@ -18,6 +18,7 @@ mod retained;
 mod sequences;
 mod serial;
 mod session;
+mod soak;
 mod sys;
 mod transports;
 mod v5;

@@ -295,3 +295,16 @@ async fn a_client_that_is_always_behind_is_still_heard() {
     }
     assert!(answers > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_ended_before_they_expire_leave_no_timers() {
+    let world = World::in_memory();
+    for _ in 0..3000 {
+        // Clean, and kept for a week: the next connection ends it.
+        let mut connect = Connect::new(Version::V5, "c");
+        connect.session_expiry_interval = 7 * 86_400;
+        world.connect_as(connect).await.leave().await;
+    }
+    let timers = world.broker.timers.len();
+    assert!(timers <= 200, "{timers} timers for one session");
+}
