@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test soak check bench peers clean-peers help
+.PHONY: demo test soak check fuzz bench peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +32,9 @@ check: ## formatting, lints, documentation, and dependencies where cargo-deny is
 	else \
 	  echo "cargo-deny is not installed: tests/architecture.rs checks versions and licences"; \
 	fi
+
+fuzz: ## each fuzz target for a minute, FUZZ_SECONDS=60; needs cargo-fuzz
+	@fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
 bench: ## the figures of benches/
 	cargo bench $(LOCKED) --bench broker

@@ -33,6 +33,8 @@ pub struct Arrival {
     pub transport: Transport,
     /// The user that its certificate names.
     pub user: Option<Arc<str>>,
+    /// Whether it counts as from another machine though it came from this one: a web page of elsewhere has asked for it.
+    pub is_foreign: bool,
 }
 
 /// The place that a connection takes; it is given back when this is dropped.
@@ -76,7 +78,7 @@ impl Entrance {
 
 impl From<Transport> for Arrival {
     fn from(transport: Transport) -> Self {
-        Self { transport, user: None }
+        Self { transport, user: None, is_foreign: false }
     }
 }
 

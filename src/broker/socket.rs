@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::listener::Arrival;
 use super::{Broker, Entrance};
 use crate::net::server_tls::{HandshakeError, ServerTls};
-use crate::net::{Stream, Transport, websocket};
+use crate::net::websocket::{self, Upgraded};
+use crate::net::{Stream, Transport};
+use crate::settings::Endpoint;
 
 /// Connections that may wait to be accepted.
 pub const BACKLOG: u32 = 1024;
@@ -139,10 +141,17 @@ impl Layers {
                     }
                 },
             };
+            let mut is_foreign = false;
             let transport = match &self.websocket {
                 None => Transport::Stream(stream),
                 Some(path) => match websocket::accept(stream, path.as_deref()).await {
-                    Ok(stream) => Transport::stream(stream),
+                    Ok(Upgraded { socket, origin }) => {
+                        if let Some(origin) = origin.filter(|origin| is_foreign_page(origin, from)) {
+                            tracing::info!(%from, origin, "a page of elsewhere counts as another machine");
+                            is_foreign = true;
+                        }
+                        Transport::stream(socket)
+                    }
                     Err(websocket::UpgradeError::Failed(error)) => return Err(error),
                     Err(error) => {
                         tracing::info!(%from, %error, "no WebSocket with a client");
@@ -150,9 +159,15 @@ impl Layers {
                     }
                 },
             };
-            Ok(Arrival { transport, user })
+            Ok(Arrival { transport, user, is_foreign })
         })
     }
+}
+
+/// Whether a web page of `origin` is not of this machine, but its browser is. Such a page has no rights of its own: it
+/// must not get those of the machine that it is looked at from [RFC 6455 10.2].
+fn is_foreign_page(origin: &str, browser: IpAddr) -> bool {
+    browser.to_canonical().is_loopback() && !Endpoint::parse(origin).is_ok_and(|origin| origin.is_loopback())
 }
 
 /// Whether the next connection may be accepted at once [accept(2)].
@@ -255,6 +270,18 @@ mod tests {
         }
         assert_eq!(told, [0, 600, 1200]);
         assert_eq!(trouble.untold, 99);
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_is_foreign_to_the_machine_that_looks_at_it() {
+        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 168, 1, 7]));
+        for origin in ["https://evil.example.com", "http://192.168.1.5", "null", "", "http://localhost.evil.example"] {
+            assert!(is_foreign_page(origin, here), "{origin}");
+            assert!(!is_foreign_page(origin, there), "what it may do there was said for its address: {origin}");
+        }
+        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:1880"] {
+            assert!(!is_foreign_page(origin, here), "{origin}");
+        }
     }
 
     #[test]

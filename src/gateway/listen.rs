@@ -151,7 +151,8 @@ async fn bind_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile),
 }
 
 fn folder(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
+    // A name alone stands in the folder that we are in.
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -203,6 +204,7 @@ mod tests {
         fs::write(&file, "kept").unwrap();
         assert!(matches!(bind_unix(&file, 0o660).await, Err(ListenError::NoSocket { .. })));
         assert_eq!(fs::read(&file).unwrap(), b"kept");
+        assert_eq!(super::folder(Path::new("s")), Path::new("."));
         let missing = folder.path().join("missing/s");
         assert!(matches!(bind_unix(&missing, 0o660).await, Err(ListenError::NoFolder { .. })));
     }

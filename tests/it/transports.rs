@@ -107,6 +107,45 @@ fn where_certificates_are_wanted_nobody_comes_in_without_one() {
 }
 
 #[test]
+fn the_common_name_of_a_certificate_is_the_user() {
+    let authority = Authority::new();
+    for name in ["server", "pump", "valve"] {
+        authority.issue(name);
+    }
+    let (tls, folder) = (free_port(), authority.folder().display());
+    let gateway = Edgeway::start(&format!(
+        "\
+broker:
+  users: {{ ann: {{ password: secret, read: \"#\" }} }}
+  listen:
+    - mqtt://127.0.0.1:@PORT@
+    - url: mqtts://127.0.0.1:{tls}
+      tls: {{ cert: {folder}/server.crt, key: {folder}/server.key, client_ca: {folder}/ca.crt }}
+      users: {{ pump: {{ read: \"#\", write: \"{{user}}/#\" }} }}
+"
+    ));
+    let options = |name: &str, more: &[&'static str]| -> Vec<String> {
+        let (certificate, key) = (authority.text(&format!("{name}.crt")), authority.text(&format!("{name}.key")));
+        let options = ["--cafile", &authority.text("ca.crt"), "--cert", &certificate, "--key", &key];
+        options.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let listening = mosquitto_sub(gateway.port, &["-u", "ann", "-P", "secret", "-t", "+/+", "-t", "last", "-v"]);
+    let publish = |name: &str, topic: &'static str| {
+        let options = options(name, &["-V", "5", "-q", "1", "-m", "x", "-t", topic]);
+        mosquitto_try_pub(tls, &with(&options, &[]))
+    };
+    publish("pump", "valve/state");
+    assert!(publish("pump", "pump/state"));
+    assert!(!publish("valve", "valve/state"), "who is no user here is not let in");
+    mosquitto_pub(gateway.port, &["-t", "last", "-m", "x", "-q", "1"]);
+    let came: Vec<String> = std::iter::repeat_with(|| listening.next()).take_while(|line| line != "last x").collect();
+    let from_clients: Vec<&String> = came.iter().filter(|line| !line.ends_with("/status online")).collect();
+    assert_eq!(from_clients, ["pump/state x"]);
+    // The users of one listener are nobody at the other.
+    assert!(!mosquitto_try_pub(gateway.port, &["-u", "pump", "-P", "secret", "-t", "pump/state", "-m", "y"]));
+}
+
+#[test]
 fn paho_goes_round_by_every_way_at_both_versions() {
     let gateway = Gateway::start();
     let tls = json!({"ca": gateway.authority.text("ca.crt")});
@@ -262,6 +301,28 @@ fn who_only_holds_a_connection_is_sent_away_in_time() {
 }
 
 #[test]
+fn a_web_page_of_elsewhere_has_no_rights_of_the_machine_that_looks_at_it() {
+    let ws = free_port();
+    let _gateway = Edgeway::start(&format!(
+        "\
+broker:
+  listen: [\"mqtt://127.0.0.1:@PORT@\", \"ws://127.0.0.1:{ws}\"]
+  users: {{ ann: {{ password: secret, read: \"#\" }} }}
+"
+    ));
+    let page = |origin: &str| json!({"transport": "websockets", "origin": origin});
+    let (_, connected) = MqttClient::connect(ws, &page("http://localhost:3000"));
+    assert_eq!(connected["reason"], 0, "anonymous, on this machine");
+    let (_, refused) = MqttClient::connect(ws, &page("https://evil.example.com"));
+    assert_eq!(refused["reason"], 0x87);
+    let mut user = page("https://dashboard.example.com");
+    user["username"] = json!("ann");
+    user["password"] = json!("secret");
+    let (_, connected) = MqttClient::connect(ws, &user);
+    assert_eq!(connected["reason"], 0, "a user is a user");
+}
+
+#[test]
 fn a_wrong_path_of_a_websocket_is_told_so() {
     let gateway = Gateway::start();
     let mut stream = gateway.authority.connect(gateway.wss).unwrap();
@@ -320,7 +381,8 @@ broker:
 #[test]
 fn two_gateways_do_not_take_one_unix_socket() {
     let gateway = Gateway::start();
-    let text = format!("broker: {{ listen: \"unix://{}\" }}\n", gateway.socket());
+    // A relative path is of the configuration's folder.
+    let text = "broker: { listen: \"unix://mqtt.sock\" }\n";
     std::fs::write(gateway.edgeway.folder().join("second.yaml"), text).unwrap();
     let (status, _, told) = edgeway(&["run", "-c", "second.yaml"], gateway.edgeway.folder());
     assert!(!status.success() && told.contains("is taken by another process"), "{told}");

@@ -1,7 +1,7 @@
 //! Accepting a connection: CONNECT comes first, in time.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub async fn enter(
         arrival = timeout_at(deadline, handshake) => arrival,
         () = stopping.cancelled() => return Err(End::Closed(ReasonCode::ServerShuttingDown)),
     };
-    let Arrival { transport, user } = match arrival {
+    let Arrival { transport, user, is_foreign } = match arrival {
         Ok(arrival) => arrival.map_err(End::Transport)?,
         Err(_) => return Err(End::Closed(ReasonCode::MaximumConnectTime)),
     };
@@ -110,7 +110,11 @@ pub async fn enter(
     let assigned = connect.client_id.is_empty().then(|| broker.assign_client_id());
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admitted = match standing {
-        Standing::Welcome => entrance.access.admit(&Caller { address, user }, &connect, client_id).await,
+        Standing::Welcome => {
+            // No address of a network, and not of this machine.
+            let address = if is_foreign { Some(Ipv4Addr::UNSPECIFIED.into()) } else { address };
+            entrance.access.admit(&Caller { address, user }, &connect, client_id).await
+        }
         Standing::TurnedAway(reason) => Err(reason),
     };
     let rights = match admitted {

@@ -31,7 +31,7 @@ impl Door {
     /// A connection from `address`; `user` is what its certificate says.
     fn dial(&self, address: &str, user: Option<&str>) -> Peer {
         let (near, far) = duplex(self.world.pipe);
-        let arrival = Arrival { transport: Transport::stream(far), user: user.map(Arc::from) };
+        let arrival = Arrival { transport: Transport::stream(far), user: user.map(Arc::from), is_foreign: false };
         let address: Option<IpAddr> = address.parse().ok();
         self.world.broker.accept(address, &self.entrance, std::future::ready(Ok(arrival)));
         self.world.peer(Box::pin(near))

@@ -11,4 +11,4 @@ mod upgrade;
 mod tests;
 
 pub use stream::WebSocket;
-pub use upgrade::{UpgradeError, accept};
+pub use upgrade::{UpgradeError, Upgraded, accept};

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::frame::{FrameError, Header, Opcode, encode_header, unmask};
-use super::{UpgradeError, WebSocket, accept};
+use super::{UpgradeError, Upgraded, WebSocket, accept};
 
 const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -53,7 +53,7 @@ fn connected(buffer: usize) -> (DuplexStream, WebSocket<DuplexStream>) {
 }
 
 /// What a client is answered that sends `request`, and what the server makes of it.
-async fn upgrade(request: &str, path: Option<&str>) -> (String, Result<WebSocket<DuplexStream>, UpgradeError>) {
+async fn upgrade(request: &str, path: Option<&str>) -> (String, Result<Upgraded<DuplexStream>, UpgradeError>) {
     let (mut client, server) = duplex(64 * 1024);
     client.write_all(request.as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
@@ -110,6 +110,14 @@ async fn a_request_for_something_else_is_told_so() {
 }
 
 #[tokio::test]
+async fn the_page_that_asks_is_named() {
+    let (_, accepted) = upgrade(&format!("{REQUEST}Origin: https://plant.example.com\r\n\r\n"), None).await;
+    assert_eq!(accepted.unwrap().origin.as_deref(), Some("https://plant.example.com"));
+    let (_, accepted) = upgrade(&format!("{REQUEST}\r\n"), None).await;
+    assert_eq!(accepted.unwrap().origin, None);
+}
+
+#[tokio::test]
 async fn a_request_that_never_ends_is_no_upgrade() {
     let (_, accepted) = upgrade(REQUEST, None).await;
     assert!(matches!(accepted, Err(UpgradeError::Failed(error)) if error.kind() == ErrorKind::UnexpectedEof));
@@ -122,7 +130,7 @@ async fn what_comes_with_the_request_is_not_lost() {
     bytes.extend(frame(FIN | BINARY, b"early"));
     client.write_all(&bytes).await.unwrap();
     client.write_all(&frame(FIN | BINARY, b" late")).await.unwrap();
-    let mut socket = accept(server, None).await.unwrap();
+    let mut socket = accept(server, None).await.unwrap().socket;
     let mut content = [0; 10];
     socket.read_exact(&mut content).await.unwrap();
     assert_eq!(&content, b"early late");

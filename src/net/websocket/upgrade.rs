@@ -28,6 +28,23 @@ pub enum UpgradeError {
     Refused(&'static str),
 }
 
+/// A WebSocket, and the page that asked for it.
+#[derive(Debug)]
+pub struct Upgraded<S> {
+    /// The byte stream.
+    pub socket: WebSocket<S>,
+    /// The origin of the web page that opened it, `https://dashboard.example.com`; browsers name it, others may.
+    pub origin: Option<String>,
+}
+
+/// What the answer to an upgrade is made of.
+struct Accepted {
+    answer: String,
+    /// Bytes of the request.
+    length: usize,
+    origin: Option<String>,
+}
+
 /// An answer that is no upgrade: a status, further header lines, and why.
 struct Refusal(&'static str, &'static str, &'static str);
 
@@ -35,7 +52,7 @@ struct Refusal(&'static str, &'static str, &'static str);
 ///
 /// # Errors
 /// Why there is no WebSocket. The client has been told where it spoke HTTP.
-pub async fn accept<S>(mut stream: S, path: Option<&str>) -> Result<WebSocket<S>, UpgradeError>
+pub async fn accept<S>(mut stream: S, path: Option<&str>) -> Result<Upgraded<S>, UpgradeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -53,10 +70,10 @@ where
         }
     };
     match answered {
-        Ok((answer, length)) => {
+        Ok(Accepted { answer, length, origin }) => {
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
-            Ok(WebSocket::new(stream, input.split_off(length)))
+            Ok(Upgraded { socket: WebSocket::new(stream, input.split_off(length)), origin })
         }
         Err(Refusal(status, fields, why)) => {
             let length = why.len() + 1;
@@ -71,8 +88,8 @@ where
     }
 }
 
-/// The answer to the request at the beginning of `input`, and the request's length; `None` where it is not whole.
-fn answer(input: &[u8], path: Option<&str>) -> Option<Result<(String, usize), Refusal>> {
+/// The answer to the request at the beginning of `input`; `None` where it is not whole.
+fn answer(input: &[u8], path: Option<&str>) -> Option<Result<Accepted, Refusal>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let bad = |why| Some(Err(Refusal("400 Bad Request", "", why)));
@@ -121,7 +138,8 @@ fn answer(input: &[u8], path: Option<&str>) -> Option<Result<(String, usize), Re
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n{subprotocol}\r\n"
     );
-    Some(Ok((answer, length)))
+    let origin = values("origin").next().map(str::to_owned);
+    Some(Ok(Accepted { answer, length, origin }))
 }
 
 /// The subprotocol of those that a client offers; `Some(None)` where it offers none, as many clients do.

@@ -4,7 +4,7 @@ Commands (`do`), each with its keys and their defaults:
 
     connect     port, host, version "5" | "3.1.1", client_id, clean (true), keep_alive (60), username, password,
                 will {topic, payload, qos, retain, properties}, properties, manual_ack (false),
-                transport "tcp" | "websockets" | "unix" (host is its path), path ("/mqtt", of a WebSocket),
+                transport "tcp" | "websockets" | "unix" (host is its path), path ("/mqtt") and origin of a WebSocket,
                 tls {ca, cert, key}: files
     reconnect   clean (false): the same client with what it has in flight
     subscribe   filter, qos, no_local, retain_as_published, retain_handling, properties
@@ -98,7 +98,8 @@ class Peer:
             manual_ack=command.get("manual_ack", False),
             transport=command.get("transport", "tcp"),
         )
-        client.ws_set_options(path=command.get("path", "/mqtt"))
+        headers = {"Origin": command["origin"]} if "origin" in command else None
+        client.ws_set_options(command.get("path", "/mqtt"), headers)
         if tls := command.get("tls"):
             client.tls_set(tls["ca"], tls.get("cert"), tls.get("key"))
         client.on_connect = self.on_connect

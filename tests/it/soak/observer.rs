@@ -23,7 +23,7 @@ impl Observer {
     /// Connected, with its subscriptions.
     pub async fn new(port: u16, number: usize) -> Self {
         let mut options = ConnectOptions::new(format!("observer-{number}"));
-        options.version = if number % 2 == 0 { Version::V5 } else { Version::V3 };
+        options.version = if number.is_multiple_of(2) { Version::V5 } else { Version::V3 };
         options.clean_start = false;
         options.session_expiry_interval = 3600;
         let mut peer = Peer::new(port, options);

@@ -46,7 +46,8 @@ impl Pairs {
 
 /// Publishes 50 messages a second until told to stop; all of them come, in order.
 async fn pair(port: u16, number: usize, stop: Arc<AtomicBool>) -> Latencies {
-    let (topic, qos) = (format!("pair/{number}"), if number % 2 == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce });
+    let (topic, qos) =
+        (format!("pair/{number}"), if number.is_multiple_of(2) { QoS::AtMostOnce } else { QoS::AtLeastOnce });
     let mut subscriber = subscriber(port, &format!("pair-{number}-in"), &topic, qos, None).await;
     let mut publisher = Peer::new(port, ConnectOptions::new(format!("pair-{number}-out")));
     publisher.connect().await.unwrap();
