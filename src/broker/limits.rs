@@ -61,7 +61,8 @@ impl Default for Limits {
             topic_levels: 64,
             topic_bytes: 4096,
             rate: None,
-            retained: 100_000,
+            // Their bytes are the bound that most meet first.
+            retained: 1_000_000,
             retained_bytes: 256 * 1024 * 1024,
             // As mosquitto takes.
             topic_aliases: 10,

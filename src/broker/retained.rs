@@ -10,17 +10,27 @@ use crate::mqtt::{Message, Millis, Publication, topic};
 /// Retained messages by topic. Replacing the value of a known topic needs a shared reference only.
 #[derive(Debug, Default)]
 pub struct Retained {
-    values: HashMap<Arc<str>, Mutex<Message>, foldhash::fast::RandomState>,
+    values: HashMap<Arc<str>, Mutex<Stored>, foldhash::fast::RandomState>,
     /// The same topics in order, so that a filter is answered from those that share its beginning.
     topics: BTreeSet<Arc<str>>,
     /// Of all messages, with their bookkeeping.
     bytes: AtomicUsize,
 }
 
+/// A message, and who published it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The message.
+    pub message: Message,
+    /// The client identifier, or the name of a bridge; `None` for the gateway itself. Who asked for no messages of its
+    /// own does not get them later, either [MQTT-3.8.3-3].
+    pub publisher: Option<Arc<str>>,
+}
+
 impl Retained {
     /// Replaces the message of a topic that has one. `false` where it has none, or where `publication` removes it:
     /// then [`Retained::store`] is needed.
-    pub fn replace(&self, publication: &Publication<'_>) -> bool {
+    pub fn replace(&self, publication: &Publication<'_>, publisher: Option<&Arc<str>>) -> bool {
         if publication.payload.is_empty() {
             // Nothing to remove is the same as removed.
             return !self.values.contains_key(publication.topic);
@@ -29,7 +39,12 @@ impl Retained {
             Some(value) => {
                 let message = publication.keep().clone();
                 let size = message.size();
-                let old = std::mem::replace(&mut *value.lock().unwrap_or_else(PoisonError::into_inner), message);
+                let mut value = value.lock().unwrap_or_else(PoisonError::into_inner);
+                let old = std::mem::replace(&mut value.message, message);
+                if value.publisher.as_ref() != publisher {
+                    value.publisher = publisher.map(Arc::clone);
+                }
+                drop(value);
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
                 true
@@ -39,18 +54,19 @@ impl Retained {
     }
 
     /// Stores a message, or removes the one of its topic where its payload is empty [MQTT-3.3.1-6].
-    pub fn store(&mut self, publication: &Publication<'_>) {
+    pub fn store(&mut self, publication: &Publication<'_>, publisher: Option<&Arc<str>>) {
         if publication.payload.is_empty() {
             if let Some(old) = self.values.remove(publication.topic) {
-                *self.bytes.get_mut() -= old.into_inner().unwrap_or_else(PoisonError::into_inner).size();
+                *self.bytes.get_mut() -= old.into_inner().unwrap_or_else(PoisonError::into_inner).message.size();
             }
             self.topics.remove(publication.topic);
-        } else if !self.replace(publication) {
+        } else if !self.replace(publication, publisher) {
             let topic: Arc<str> = publication.topic.into();
             self.topics.insert(Arc::clone(&topic));
             let message = publication.keep().clone();
             *self.bytes.get_mut() += message.size();
-            self.values.insert(topic, Mutex::new(message));
+            let publisher = publisher.map(Arc::clone);
+            self.values.insert(topic, Mutex::new(Stored { message, publisher }));
         }
     }
 
@@ -61,14 +77,14 @@ impl Retained {
         filter: &str,
         after: Option<&str>,
         now: Millis,
-        mut visit: impl FnMut(&Arc<str>, Message) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Arc<str>, Stored) -> ControlFlow<()>,
     ) -> bool {
         let mut visit = |topic: &Arc<str>| {
             let Some(value) = self.values.get(topic) else {
                 return ControlFlow::Continue(());
             };
-            let message = value.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if message.is_expired(now) { ControlFlow::Continue(()) } else { visit(topic, message) }
+            let stored = value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if stored.message.is_expired(now) { ControlFlow::Continue(()) } else { visit(topic, stored) }
         };
         let Some(wildcard) = filter.find(['+', '#']) else {
             let topic = self.topics.get(filter).filter(|_| after.is_none());
@@ -90,14 +106,14 @@ impl Retained {
 
     /// Whether something has expired at `now`.
     pub fn has_expired(&self, now: Millis) -> bool {
-        self.values.values().any(|value| value.lock().unwrap_or_else(PoisonError::into_inner).is_expired(now))
+        self.values.values().any(|value| value.lock().unwrap_or_else(PoisonError::into_inner).message.is_expired(now))
     }
 
     /// Removes what has expired at `now`.
     pub fn remove_expired(&mut self, now: Millis) {
         let (topics, bytes) = (&mut self.topics, self.bytes.get_mut());
         self.values.retain(|topic, value| {
-            let message = value.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let message = &value.get_mut().unwrap_or_else(PoisonError::into_inner).message;
             let keep = !message.is_expired(now);
             if !keep {
                 *bytes -= message.size();
@@ -114,7 +130,7 @@ impl Retained {
             return true;
         }
         let known = self.values.get(publication.topic);
-        let freed = known.map(|known| known.lock().unwrap_or_else(PoisonError::into_inner).size());
+        let freed = known.map(|known| known.lock().unwrap_or_else(PoisonError::into_inner).message.size());
         freed.is_some_and(|freed| self.bytes() + added <= bytes + freed)
     }
 
@@ -138,8 +154,8 @@ mod tests {
         let topic = TopicName::new(topic).unwrap();
         let message = MessageBuilder::new(&topic, payload.as_bytes()).retain(true).build();
         let publication = Publication::from_message(&message);
-        if !retained.replace(&publication) {
-            retained.store(&publication);
+        if !retained.replace(&publication, None) {
+            retained.store(&publication, None);
         }
     }
 

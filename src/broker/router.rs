@@ -11,7 +11,7 @@ use super::retained::Retained;
 use super::session_slot::{SessionSlot, Turn};
 use super::shared::Group;
 use super::trie::Trie;
-use super::{Limits, turn};
+use super::{Limits, sys_topics, turn};
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::{Message, Millis, PacketId, Publication, TopicFilter};
 use crate::store::{Batch, Journal, QueueId, Record, Ticket};
@@ -73,7 +73,7 @@ impl Router {
     /// Returns whether anybody got it. [`Router::finish`] ends the batch.
     pub fn publish(&self, publication: &Publication<'_>, origin: Origin<'_>, turn: &mut Turn<'_>) -> bool {
         if publication.retain {
-            self.retain(publication, turn.batch);
+            self.retain(publication, origin, turn.batch);
         }
         let first_delivery = turn.batch.deliveries.len();
         let mut anybody = false;
@@ -247,14 +247,21 @@ impl Router {
     ) -> bool {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let begin = after.clone();
-        routes.retained.matching(filter, begin.as_deref(), turn.now, |topic, message| {
+        routes.retained.matching(filter, begin.as_deref(), turn.now, |topic, stored| {
             if !has_room() {
                 return ControlFlow::Break(());
             }
             *after = Some(Arc::clone(topic));
-            if !delivery.may_read(topic) {
+            let is_own = |publisher: &Arc<str>| match delivery.route {
+                None => publisher == slot.client_id(),
+                // A client may have the name of a bridge.
+                Some(_) => Arc::ptr_eq(publisher, slot.client_id()),
+            };
+            let is_left_out = delivery.no_local && stored.publisher.as_ref().is_some_and(is_own);
+            if is_left_out || !delivery.may_read(topic) {
                 return ControlFlow::Continue(());
             }
+            let message = stored.message;
             let first_delivery = turn.batch.deliveries.len() as u32;
             slot.deliver(&Publication::from_message(&message), delivery, true, turn);
             let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
@@ -290,13 +297,15 @@ impl Router {
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.remove_expired(now);
     }
 
-    fn retain(&self, publication: &Publication<'_>, batch: &mut Batch) {
-        let replaced = self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.replace(publication);
+    fn retain(&self, publication: &Publication<'_>, origin: Origin<'_>, batch: &mut Batch) {
+        let publisher = origin.slot.map(|slot| slot.client_id());
+        let replaced =
+            self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.replace(publication, publisher);
         if !replaced {
-            self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication);
+            self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication, publisher);
         }
         // The broker's own values are new every few seconds and mean nothing after a restart: no disk is worn for them.
-        if !publication.topic.starts_with("$SYS/") {
+        if !sys_topics::is_system(publication.topic) {
             batch.records.push(Record::Retain { message: publication.keep().clone() });
         }
     }

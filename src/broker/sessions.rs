@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::access::Rights;
 use super::router::Origin;
 use super::session_slot::{Attachment, Remains, SessionSlot, Turn, Will};
-use super::{Broker, Limits, clock};
+use super::{Broker, Limits, clock, sys_topics};
 use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
 use crate::mqtt::{Millis, Publication, ReasonCode, Version};
@@ -66,7 +66,7 @@ impl Broker {
         let client_id = assigned.unwrap_or(connect.client_id);
         // Now, rather than when it would be published: whoever set it up sees it.
         if let Some(will) = &connect.will
-            && (!rights.may_publish(will.topic) || will.topic.starts_with("$SYS/"))
+            && (!rights.may_publish(will.topic) || sys_topics::is_system(will.topic))
         {
             rights.note_unwritten(client_id, will.topic);
             return Err((ReasonCode::NotAuthorized, writer));

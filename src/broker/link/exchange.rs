@@ -13,7 +13,7 @@ use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::sessions::Connected;
-use crate::broker::turn;
+use crate::broker::{sys_topics, turn};
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::frame::Frame;
@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     open: u32,
     /// Whether subscriptions may still await retained messages.
     awaits_retained: bool,
+    /// Whether the log has said that a message of this connection was beyond the limits.
+    has_told_of_limits: bool,
     /// Set when the peer said DISCONNECT.
     pub(super) disconnect: Option<ReasonCode>,
     /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
@@ -137,6 +139,7 @@ impl Exchange {
             waiting: VecDeque::new(),
             open: 0,
             awaits_retained: true,
+            has_told_of_limits: false,
             disconnect: None,
             allowance: 0.0,
             allowance_at: Millis(0),
@@ -193,8 +196,7 @@ impl Exchange {
         let publication = Publication::from_publish(publish, reading.now).within(frame.as_ref());
         let refusal = self.refusal(&publication);
         if let Some(reason) = refusal {
-            tracing::debug!(client = %self.slot.client_id(), topic = publish.topic, %reason, "a message was refused");
-            self.broker.metrics.refused.add(1);
+            self.note_refused(publish.topic, reason);
         }
         let Some(packet_id) = publish.packet_id else {
             if refusal.is_none() {
@@ -231,13 +233,25 @@ impl Exchange {
         Ok(())
     }
 
+    /// Counts a message that was refused. What is beyond a limit is said once for each connection: who publishes at
+    /// QoS 0, or over 3.1.1, does not hear of it. (The client's rights are another's to complain of.)
+    fn note_refused(&mut self, topic: &str, reason: ReasonCode) {
+        self.broker.metrics.refused.add(1);
+        let client = self.slot.client_id();
+        if reason == ReasonCode::NotAuthorized || std::mem::replace(&mut self.has_told_of_limits, true) {
+            tracing::debug!(%client, topic, %reason, "a message was refused");
+        } else {
+            tracing::warn!(%client, topic, %reason, "a message was refused: it is beyond the limits");
+        }
+    }
+
     /// Why a client may not publish this.
     fn refusal(&mut self, publication: &Publication<'_>) -> Option<ReasonCode> {
         if self.side == Side::Client {
             return None;
         }
         let topic = publication.topic;
-        if topic.starts_with("$SYS/") {
+        if sys_topics::is_system(topic) {
             return Some(ReasonCode::NotAuthorized);
         }
         if !self.write_decisions.may_publish(&self.rights, topic) {
@@ -269,6 +283,10 @@ impl Exchange {
             tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
             return false;
         };
+        if sys_topics::is_system(&topic) {
+            tracing::warn!(client = %self.slot.client_id(), topic, "nobody speaks for the broker; the message was refused");
+            return false;
+        }
         let mut remapped = publication.with_topic(&topic);
         remapped.qos = publication.qos.min(route.max_qos);
         // A stored command stays one whatever the route says, so that nobody takes it for a fresh one.

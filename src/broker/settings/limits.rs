@@ -39,7 +39,7 @@ pub struct Limits {
     pub keep_alive: Option<Located<Duration>>,
     /// Messages that a client may publish, `100/s`: it is read more slowly beyond that. Default: no bound.
     pub rate: Option<Rate>,
-    /// Topics with a retained message, in the whole broker. Default 100000.
+    /// Topics with a retained message, in the whole broker. Default 1000000.
     pub retained: Option<u32>,
     /// Bytes of all retained messages. Default `256MB`.
     pub retained_bytes: Option<Size>,

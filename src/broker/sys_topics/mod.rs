@@ -20,6 +20,11 @@ use crate::metrics::Tally;
 use crate::mqtt::{Message, MessageBuilder, TopicName};
 use load::Load;
 
+/// Whether a topic is the broker's own: nobody else publishes to it.
+pub(super) fn is_system(topic: &str) -> bool {
+    topic.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Publishes what is known now, and then at each `interval` what has changed, until the broker stops. Nothing with an
 /// interval of 0.
 pub fn start(broker: &Arc<Broker>, health: Arc<HealthTable>, interval: Duration) {

@@ -161,3 +161,25 @@ fn many_filters_over_many_retained_messages_take_little_memory_and_all_come() {
         subscriber.has_nothing().await;
     });
 }
+
+#[test]
+fn who_wants_no_messages_of_its_own_gets_none_that_was_stored_either() {
+    everywhere(async |world| {
+        let no_local = SubscriptionOptions { no_local: true, ..Default::default() };
+        let mut peer = world.connect(Version::V5, "peer").await;
+        let mut other = world.connect(Version::V5, "other").await;
+        peer.publish(&Say::retained("mine", "1")).await;
+        other.publish(&Say::retained("theirs", "1")).await;
+        peer.subscribe_with(&[("#", no_local)], None).await;
+        assert_eq!(peer.message().await.topic, "theirs");
+        peer.has_nothing().await;
+        // It is the newest message that counts, and the client, in whatever session.
+        peer.leave().await;
+        other.publish(&Say::retained("mine", "2")).await;
+        let mut peer = world.connect(Version::V5, "peer").await;
+        peer.publish(&Say::retained("theirs", "2")).await;
+        peer.subscribe_with(&[("#", no_local)], None).await;
+        assert_eq!(peer.message().await.topic, "mine");
+        peer.has_nothing().await;
+    });
+}
