@@ -196,7 +196,7 @@ impl Router {
         }
     }
 
-    /// Gives messages of shared subscriptions that `from` will not acknowledge to other members of their groups.
+    /// Gives messages of shared subscriptions that a member who has gone will not acknowledge to others of their groups.
     pub(super) fn deliver_again(&self, entries: Vec<Entry>, now: Millis) {
         let mut batch = Batch::default();
         let mut turn = Turn { now, batch: &mut batch };
