@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod broker;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod health;

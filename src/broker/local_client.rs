@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Broker;
 use super::delivery::{Delivery, DeliveryQoS, RetainRule};
 use super::session_slot::{SessionSlot, Turn};
-use super::{Broker, clock};
+use crate::clock;
 use crate::mqtt::{Message, QoS, TopicFilter};
 use crate::store::Batch;
 

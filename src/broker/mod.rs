@@ -9,7 +9,6 @@
 
 pub mod access;
 mod buffers;
-pub mod clock;
 pub mod delivery;
 mod delivery_queue;
 mod limits;
@@ -45,6 +44,7 @@ pub use local_client::LocalClient;
 pub use router::Router;
 pub use session_slot::SessionSlot;
 
+use crate::clock;
 use crate::metrics::BrokerMetrics;
 use crate::store::{Journal, QueueId};
 use sessions::Sessions;

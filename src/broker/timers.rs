@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::session_slot::SessionSlot;
+use crate::clock;
 use crate::mqtt::Millis;
 
 /// So many timers are never searched for those of sessions that have gone.

@@ -7,9 +7,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::exchange::{Dialled, Exchange, ReceiveRoute};
 use super::{End, Io, Link, read_packet, split};
+use crate::broker::Broker;
 use crate::broker::session_slot::{Attachment, SessionSlot};
 use crate::broker::sessions::Connected;
-use crate::broker::{Broker, clock};
+use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Receiver, Sender};

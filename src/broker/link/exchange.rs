@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
-use crate::broker::clock;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
 use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
 use crate::broker::sessions::Connected;
 use crate::broker::{sys_topics, turn};
+use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::frame::Frame;

@@ -24,9 +24,9 @@ pub use dial::{DialError, Hello, Welcome, dial};
 pub use exchange::ReceiveRoute;
 
 use super::buffers::{self, SCRATCH_BYTES};
-use super::clock;
 use super::outbox::Outbox;
 use super::session_slot::{Attention, SessionSlot, Turn};
+use crate::clock;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::connection::{Received, Receiver, answers};
 use crate::mqtt::frame::Frame;

@@ -6,9 +6,9 @@ use tokio::sync::mpsc;
 
 use super::wire::Wire;
 use super::{MAX_BUFFERED_BYTES, SessionSlot, Will};
-use crate::broker::clock;
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
+use crate::clock;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Outbound, Resend};
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Broker, clock};
+use super::Broker;
+use crate::clock;
 use crate::health::HealthTable;
 use crate::metrics::Tally;
 use crate::mqtt::{Message, MessageBuilder, TopicName};

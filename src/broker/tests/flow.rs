@@ -87,7 +87,7 @@ fn a_reader_that_stops_reading_holds_bounded_memory_and_nobody_up() {
 fn publish(world: &World, number: usize) {
     let topic = crate::mqtt::TopicName::new("flood").unwrap();
     let message = crate::mqtt::Message::new(&topic, &numbered(number, 1000));
-    world.broker.router.publish_all(&[message], crate::broker::clock::now());
+    world.broker.router.publish_all(&[message], crate::clock::now());
 }
 
 #[test]

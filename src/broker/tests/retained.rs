@@ -87,7 +87,7 @@ fn store(world: &World, count: usize, payload: usize) {
             crate::mqtt::MessageBuilder::new(&topic, &vec![b'x'; payload]).qos(QoS::ExactlyOnce).retain(true).build()
         })
         .collect();
-    world.broker.router.publish_all(&messages, super::super::clock::now());
+    world.broker.router.publish_all(&messages, crate::clock::now());
 }
 
 #[test]

@@ -281,7 +281,7 @@ async fn a_client_that_is_always_behind_is_still_heard() {
     for _ in 0..100 {
         // More than it takes in a second, so that its buffer and its queue are always full.
         for _ in 0..600 {
-            world.broker.router.publish_all(std::slice::from_ref(&message), crate::broker::clock::now());
+            world.broker.router.publish_all(std::slice::from_ref(&message), crate::clock::now());
         }
         slow.raw(&[0xC0, 0]).await;
         sleep(seconds(1)).await;
