@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::mqtt::{QoS, Remap, TopicFilter, topic};
+use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +104,16 @@ impl Delivery {
             readable: None,
             share: None,
             route: None,
+        }
+    }
+
+    /// How a message is recorded that goes out with `qos` and `retain`.
+    pub fn how(&self, qos: QoS, retain: bool) -> How<'_> {
+        How {
+            identifiers: Identifiers::Decoded(&self.identifiers),
+            share: self.share.as_ref().map(TopicFilter::as_str),
+            route: self.route.as_ref().map(|route| &*route.name),
+            ..How::plain(qos, retain)
         }
     }
 

@@ -32,7 +32,7 @@ pub mod turn;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,7 +46,7 @@ pub use session_slot::SessionSlot;
 
 use crate::clock;
 use crate::metrics::BrokerMetrics;
-use crate::store::{Journal, QueueId};
+use crate::store::Journal;
 use sessions::Sessions;
 use timers::Timers;
 
@@ -64,7 +64,6 @@ pub struct Broker {
     entrance: Arc<Entrance>,
     sessions: Sessions,
     timers: Timers,
-    next_queue: AtomicU64,
     connected: AtomicUsize,
     tasks: TaskTracker,
     cancelled: CancellationToken,
@@ -80,7 +79,6 @@ impl Broker {
             entrance: Entrance::new(access::Access::default(), limits),
             sessions: Sessions::default(),
             timers: Timers::default(),
-            next_queue: AtomicU64::new(1),
             connected: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
@@ -133,7 +131,7 @@ impl Broker {
 
     /// A session that nobody can take over by its client identifier: of the gateway itself.
     pub fn new_slot(&self, name: Arc<str>) -> Arc<SessionSlot> {
-        let queue = QueueId(self.next_queue.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let queue = self.router.journal().next_queue();
         SessionSlot::new(name, queue, self.limits().queue, Arc::clone(&self.metrics))
     }
 }

@@ -25,15 +25,31 @@ pub struct Stored {
     /// The client identifier, or the name of a bridge; `None` for the gateway itself. Who asked for no messages of its
     /// own does not get them later, either [MQTT-3.8.3-3].
     pub publisher: Option<Arc<str>>,
+    /// Its sequence in the journal, where it is recorded.
+    pub sequence: Option<u64>,
+}
+
+/// What has changed for the journal: sequences of the message that is gone and of the one that is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Of the message that is gone.
+    pub old: Option<u64>,
+    /// Of the message that is there.
+    pub new: Option<u64>,
 }
 
 impl Retained {
-    /// Replaces the message of a topic that has one. `false` where it has none, or where `publication` removes it:
-    /// then [`Retained::store`] is needed.
-    pub fn replace(&self, publication: &Publication<'_>, publisher: Option<&Arc<str>>) -> bool {
+    /// Replaces the message of a topic that has one; `next_sequence` gives the new one its sequence. `None` where it
+    /// has none, or where `publication` removes it: then [`Retained::store`] is needed.
+    pub fn replace(
+        &self,
+        publication: &Publication<'_>,
+        publisher: Option<&Arc<str>>,
+        next_sequence: impl FnOnce() -> Option<u64>,
+    ) -> Option<Change> {
         if publication.payload.is_empty() {
             // Nothing to remove is the same as removed.
-            return !self.values.contains_key(publication.topic);
+            return (!self.values.contains_key(publication.topic)).then(Change::default);
         }
         match self.values.get(publication.topic) {
             Some(value) => {
@@ -44,29 +60,41 @@ impl Retained {
                 if value.publisher.as_ref() != publisher {
                     value.publisher = publisher.map(Arc::clone);
                 }
+                let new = next_sequence();
+                let change = Change { old: std::mem::replace(&mut value.sequence, new), new };
                 drop(value);
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
-                true
+                Some(change)
             }
-            None => false,
+            None => None,
         }
     }
 
     /// Stores a message, or removes the one of its topic where its payload is empty [MQTT-3.3.1-6].
-    pub fn store(&mut self, publication: &Publication<'_>, publisher: Option<&Arc<str>>) {
+    pub fn store(
+        &mut self,
+        publication: &Publication<'_>,
+        publisher: Option<&Arc<str>>,
+        next_sequence: impl Fn() -> Option<u64>,
+    ) -> Change {
         if publication.payload.is_empty() {
-            if let Some(old) = self.values.remove(publication.topic) {
-                *self.bytes.get_mut() -= old.into_inner().unwrap_or_else(PoisonError::into_inner).message.size();
-            }
+            let old = self.values.remove(publication.topic);
             self.topics.remove(publication.topic);
-        } else if !self.replace(publication, publisher) {
+            let old = old.map(|old| old.into_inner().unwrap_or_else(PoisonError::into_inner));
+            *self.bytes.get_mut() -= old.as_ref().map_or(0, |old| old.message.size());
+            Change { old: old.and_then(|old| old.sequence), new: None }
+        } else if let Some(change) = self.replace(publication, publisher, &next_sequence) {
+            change
+        } else {
             let topic: Arc<str> = publication.topic.into();
             self.topics.insert(Arc::clone(&topic));
             let message = publication.keep().clone();
             *self.bytes.get_mut() += message.size();
             let publisher = publisher.map(Arc::clone);
-            self.values.insert(topic, Mutex::new(Stored { message, publisher }));
+            let sequence = next_sequence();
+            self.values.insert(topic, Mutex::new(Stored { message, publisher, sequence }));
+            Change { old: None, new: sequence }
         }
     }
 
@@ -109,18 +137,21 @@ impl Retained {
         self.values.values().any(|value| value.lock().unwrap_or_else(PoisonError::into_inner).message.is_expired(now))
     }
 
-    /// Removes what has expired at `now`.
-    pub fn remove_expired(&mut self, now: Millis) {
+    /// Removes what has expired at `now`, and returns the sequences of what was recorded of it.
+    pub fn remove_expired(&mut self, now: Millis) -> Vec<u64> {
+        let mut expired = Vec::new();
         let (topics, bytes) = (&mut self.topics, self.bytes.get_mut());
         self.values.retain(|topic, value| {
-            let message = &value.get_mut().unwrap_or_else(PoisonError::into_inner).message;
+            let Stored { message, sequence, .. } = value.get_mut().unwrap_or_else(PoisonError::into_inner);
             let keep = !message.is_expired(now);
             if !keep {
                 *bytes -= message.size();
                 topics.remove(topic);
+                expired.extend(*sequence);
             }
             keep
         });
+        expired
     }
 
     /// Whether `publication` may be stored within these bounds: one that is there already may be replaced, and removed.
@@ -154,8 +185,8 @@ mod tests {
         let topic = TopicName::new(topic).unwrap();
         let message = MessageBuilder::new(&topic, payload.as_bytes()).retain(true).build();
         let publication = Publication::from_message(&message);
-        if !retained.replace(&publication, None) {
-            retained.store(&publication, None);
+        if retained.replace(&publication, None, || None).is_none() {
+            retained.store(&publication, None, || None);
         }
     }
 

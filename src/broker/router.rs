@@ -7,14 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::access::{Reading, Rights};
 use super::delivery::Delivery;
 use super::delivery_queue::Entry;
-use super::retained::Retained;
+use super::retained::{Change, Retained};
 use super::session_slot::{SessionSlot, Turn};
 use super::shared::Group;
 use super::trie::Trie;
 use super::{Limits, sys_topics, turn};
 use crate::metrics::BrokerMetrics;
-use crate::mqtt::{Message, Millis, PacketId, Publication, TopicFilter};
-use crate::store::{Batch, Journal, QueueId, Record, Ticket};
+use crate::mqtt::{Message, Millis, Publication, QoS, TopicFilter};
+use crate::store::{Batch, Delivered, How, Journal, QueueId, Receipt, Ticket};
 
 /// Routes messages. One lock guards all routes; nothing waits and nothing is written to a socket under it.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ struct Subscription {
 pub struct Origin<'a> {
     /// The session; `None` for adapters and the broker itself.
     pub slot: Option<&'a Arc<SessionSlot>>,
-    /// With QoS 2: the packet identifier that is received with it.
-    pub received: Option<(QueueId, PacketId)>,
+    /// With QoS 2, from a durable session: what is received with it.
+    pub received: Option<Receipt>,
 }
 
 impl Origin<'_> {
@@ -75,7 +75,6 @@ impl Router {
         if publication.retain {
             self.retain(publication, origin, turn.batch);
         }
-        let first_delivery = turn.batch.deliveries.len();
         let mut anybody = false;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut lists: [&[Subscription]; 2] = [&[]; 2];
@@ -104,12 +103,7 @@ impl Router {
             });
         }
         drop(routes);
-        let deliveries = turn.batch.deliveries.len();
-        if deliveries > first_delivery || origin.received.is_some() {
-            let deliveries = first_delivery as u32..deliveries as u32;
-            let message = publication.keep().clone();
-            turn.batch.records.push(Record::Publish { message, origin: origin.received, deliveries });
-        }
+        turn.batch.publish(publication, origin.received);
         anybody
     }
 
@@ -204,16 +198,13 @@ impl Router {
             let Some((name, filter)) = delivery.share.as_ref().and_then(TopicFilter::share) else {
                 continue;
             };
-            let first_delivery = turn.batch.deliveries.len() as u32;
+            let publication = Publication::from_message(&message);
             let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(group) = routes.shared.find_mut(filter, |group| group.name() == name) {
-                group.deliver(&Publication::from_message(&message), &mut turn);
+                group.deliver(&publication, &mut turn);
             }
             drop(routes);
-            let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
-            if !deliveries.is_empty() {
-                turn.batch.records.push(Record::Publish { message, origin: None, deliveries });
-            }
+            turn.batch.publish(&publication, None);
         }
         self.finish(&mut batch);
     }
@@ -261,13 +252,9 @@ impl Router {
             if is_left_out || !delivery.may_read(topic) {
                 return ControlFlow::Continue(());
             }
-            let message = stored.message;
-            let first_delivery = turn.batch.deliveries.len() as u32;
-            slot.deliver(&Publication::from_message(&message), delivery, true, turn);
-            let deliveries = first_delivery..turn.batch.deliveries.len() as u32;
-            if !deliveries.is_empty() {
-                turn.batch.records.push(Record::Publish { message, origin: None, deliveries });
-            }
+            let publication = Publication::from_message(&stored.message);
+            slot.deliver(&publication, delivery, true, turn);
+            turn.batch.publish(&publication, None);
             ControlFlow::Continue(())
         })
     }
@@ -294,19 +281,34 @@ impl Router {
         if !self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.has_expired(now) {
             return;
         }
-        self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.remove_expired(now);
+        let expired = self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.remove_expired(now);
+        let mut batch = Batch::default();
+        for sequence in expired {
+            batch.settle(Delivered { queue: QueueId::RETAINED, sequence });
+        }
+        self.journal.append(&mut batch);
     }
 
     fn retain(&self, publication: &Publication<'_>, origin: Origin<'_>, batch: &mut Batch) {
-        let publisher = origin.slot.map(|slot| slot.client_id());
-        let replaced =
-            self.routes.read().unwrap_or_else(PoisonError::into_inner).retained.replace(publication, publisher);
-        if !replaced {
-            self.routes.write().unwrap_or_else(PoisonError::into_inner).retained.store(publication, publisher);
-        }
         // The broker's own values are new every few seconds and mean nothing after a restart: no disk is worn for them.
-        if !sys_topics::is_system(publication.topic) {
-            batch.records.push(Record::Retain { message: publication.keep().clone() });
+        let is_recorded = !sys_topics::is_system(publication.topic);
+        let publisher = origin.slot.map(|slot| slot.client_id());
+        let next_sequence = || is_recorded.then(|| self.journal.next_retained());
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut change = routes.retained.replace(publication, publisher, next_sequence);
+        drop(routes);
+        if change.is_none() {
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            change = Some(routes.retained.store(publication, publisher, next_sequence));
+        }
+        let Change { old, new } = change.unwrap_or_default();
+        let queue = QueueId::RETAINED;
+        if let Some(sequence) = old {
+            batch.settle(Delivered { queue, sequence });
+        }
+        if let Some(sequence) = new {
+            let how = How { publisher: publisher.map(|name| &**name), ..How::plain(QoS::AtLeastOnce, true) };
+            batch.deliver(Delivered { queue, sequence }, &how);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Sessions by client identifier: connecting, taking over, ending, expiring, and wills.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access::Rights;
@@ -13,7 +12,7 @@ use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
 use crate::mqtt::{Millis, Publication, ReasonCode, Version};
 use crate::net::SocketWriter;
-use crate::store::{Batch, Record};
+use crate::store::{Batch, Record, SessionKind, SessionState, StoredWill};
 
 /// Sessions by client identifier.
 #[derive(Debug, Default)]
@@ -139,11 +138,15 @@ impl Broker {
         };
         slot.heard(now);
         if attachment.expiry_interval > 0 {
-            batch.records.push(Record::Session {
-                queue: slot.queue_id(),
+            let state = SessionState {
+                kind: SessionKind::Client,
                 client_id: Arc::clone(slot.client_id()),
-                expiry_interval: attachment.expiry_interval,
-            });
+                owner: rights.user().map(Arc::clone),
+                expiry_interval,
+                window: attachment.window,
+                will: attachment.will.as_deref().map(StoredWill::from),
+            };
+            batch.push(&Record::Session { queue: slot.queue_id(), state });
         }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
         if !was_connected {
@@ -241,7 +244,9 @@ impl Broker {
     /// Ends a session with all that it has; a connection that it still has is taken over.
     fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Remains {
         self.router.unsubscribe_all(slot);
-        batch.records.push(Record::SessionEnd { queue: slot.queue_id() });
+        if slot.is_durable() {
+            batch.push(&Record::SessionEnd { queue: slot.queue_id() });
+        }
         slot.end(ReasonCode::SessionTakenOver)
     }
 
@@ -260,7 +265,7 @@ impl Broker {
     /// A client identifier that nobody has.
     pub(super) fn assign_client_id(&self) -> String {
         use std::hash::{BuildHasher, RandomState};
-        let unique = self.next_queue.fetch_add(1, Ordering::Relaxed);
+        let unique = self.router.journal().next_queue().0;
         format!("edgeway-{:016x}", RandomState::new().hash_one(unique))
     }
 
@@ -284,6 +289,16 @@ impl Broker {
     /// The session of a client identifier.
     pub fn session(&self, client_id: &str) -> Option<Arc<SessionSlot>> {
         self.sessions.lock().get(client_id).map(Arc::clone)
+    }
+}
+
+impl From<&Will> for StoredWill {
+    fn from(will: &Will) -> Self {
+        Self {
+            message: will.message.clone(),
+            delay_interval: will.delay_interval,
+            expiry_interval: will.expiry_interval,
+        }
     }
 }
 

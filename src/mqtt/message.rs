@@ -306,6 +306,17 @@ impl<'a> Publication<'a> {
         self
     }
 
+    /// Says what is known about the value.
+    pub fn with_reading(mut self, reading: Option<&'a Arc<Reading>>) -> Self {
+        self.reading = reading;
+        self
+    }
+
+    /// What is known about the value.
+    pub fn reading(&self) -> Option<&'a Arc<Reading>> {
+        self.reading
+    }
+
     /// The publication of a message that is kept already.
     pub fn from_message(message: &'a Message) -> Self {
         Self {

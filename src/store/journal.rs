@@ -1,29 +1,50 @@
-//! The journal: takes batches of records, and says when they are committed.
+//! The journal's face: it takes batches of records, and says when they are committed.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use super::record::Batch;
+use super::batch::{Batch, Pending};
+use super::record::QueueId;
+use super::restored::Page;
 
 /// What an append gives: the batch is committed once [`Journal::is_committed`] says so of it. Tickets rise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(super) u64);
 
 impl Ticket {
     /// The ticket of a batch without records: committed from the start.
     pub const NONE: Self = Self(0);
 }
 
-/// The journal. This one keeps nothing on disk: its tickets are committed when they are given out.
+/// The journal. [`Journal::in_memory`] keeps nothing on disk: its tickets are committed when they are given out.
 #[derive(Debug)]
 pub struct Journal {
     records: AtomicU64,
+    next_queue: AtomicU64,
+    next_retained: AtomicU64,
 }
 
 impl Journal {
     /// A journal that keeps nothing: what a restart would find is gone with the process.
     pub fn in_memory() -> Self {
-        Self { records: AtomicU64::new(0) }
+        Self { records: AtomicU64::new(0), next_queue: AtomicU64::new(1), next_retained: AtomicU64::new(0) }
+    }
+
+    /// Whether it keeps anything.
+    pub fn is_durable(&self) -> bool {
+        false
+    }
+
+    /// A queue that no session has had.
+    pub fn next_queue(&self) -> QueueId {
+        QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The sequence of the next retained message. To be taken under the lock that puts it into the place of another,
+    /// so that the newest has the highest.
+    pub fn next_retained(&self) -> u64 {
+        self.next_retained.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes the records of `batch` and empties it. Never waits.
@@ -31,9 +52,13 @@ impl Journal {
         if batch.is_empty() {
             return Ticket::NONE;
         }
-        let count = batch.records.len() as u64;
+        let records = batch.records;
+        let ticket = self.records.fetch_add(records, Ordering::Relaxed) + records;
+        if let Some(pending) = &batch.receipt {
+            pending.resolve(ticket);
+        }
         batch.clear();
-        Ticket(self.records.fetch_add(count, Ordering::Relaxed) + count)
+        Ticket(ticket)
     }
 
     /// Whether the batch of `ticket` survives a power cut, or, in memory, is as safe as it will ever be.
@@ -47,6 +72,35 @@ impl Journal {
         Poll::Ready(())
     }
 
+    /// The ticket of a batch that was pending; `None` while it has not been appended.
+    pub fn ticket_of(&self, pending: &Pending) -> Option<Ticket> {
+        pending.ticket().map(Ticket)
+    }
+
+    /// Says that somebody can do nothing until `ticket` is committed: it is, as soon as the spacing of commits allows.
+    pub fn hurry(&self, _ticket: Ticket) {}
+
+    /// Whether it takes more: not while the disk does not keep up, or is full. Then nobody should be read who makes
+    /// records; [`Journal::poll_room`] tells when it does again.
+    pub fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Ready once [`Journal::has_room`]; wakes the task of `cx` then.
+    pub fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Reads messages of `queue` back, from the sequence `from` on: no more than `messages`, and none beyond the first
+    /// that brings them to `bytes`. It reads files: call it where waiting harms nobody.
+    ///
+    /// # Errors
+    /// Where the files cannot be read; what they hold is still there.
+    pub fn read(&self, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
+        let _ = (queue, from, messages, bytes);
+        Ok(Page { is_last: true, ..Page::default() })
+    }
+
     /// Records taken so far.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
@@ -55,7 +109,7 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Delivered, QueueId, Record};
+    use super::super::record::Delivered;
     use super::*;
 
     #[test]
@@ -63,9 +117,12 @@ mod tests {
         let journal = Journal::in_memory();
         let mut batch = Batch::default();
         assert_eq!(journal.append(&mut batch), Ticket::NONE);
-        batch.records.push(Record::Settle { delivered: Delivered { queue: QueueId(1), sequence: 0 } });
+        batch.settle(Delivered { queue: QueueId(1), sequence: 0 });
+        let pending = batch.pending();
+        assert_eq!(journal.ticket_of(&pending), None);
         let ticket = journal.append(&mut batch);
         assert!(ticket > Ticket::NONE);
+        assert_eq!(journal.ticket_of(&pending), Some(ticket));
         assert!(batch.is_empty());
         assert!(journal.is_committed(ticket));
         assert_eq!(journal.records(), 1);

@@ -1,10 +1,17 @@
 //! What must survive: one journal of records. What is in memory is a fold over it.
 //!
-//! Whoever changes durable state collects [`Record`]s in a [`Batch`], appends it once, and holds every acknowledgement
+//! Whoever changes durable state collects records in a [`Batch`], appends it once, and holds every acknowledgement
 //! back until the [`Ticket`] that it got is committed.
 
+mod batch;
 mod journal;
 mod record;
+mod restored;
 
+pub use batch::{Batch, Pending};
 pub use journal::{Journal, Ticket};
-pub use record::{Batch, Delivered, QueueId, Record};
+pub use record::{
+    Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
+    SessionKind, SessionState, StoredWill,
+};
+pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};

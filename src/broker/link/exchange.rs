@@ -19,7 +19,7 @@ use crate::mqtt::codec::CodecError;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
-use crate::store::{Batch, Record, Ticket};
+use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
 const RESUMED_MS: u64 = 1000;
@@ -88,7 +88,7 @@ pub(super) struct Reading {
     pub(super) now: Millis,
     /// The packet at hand, where it is a large one and may be kept as it is.
     pub(super) frame: Option<Arc<Frame>>,
-    batch: Batch,
+    pub(super) batch: Batch,
     replies: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,
     received: Tally,
@@ -220,11 +220,14 @@ impl Exchange {
             refusal => {
                 // Before it is noted: what is not delivered must not count as received.
                 self.open_exchange()?;
-                self.slot.inbound().handle_publish(packet_id);
+                let number = self.slot.inbound().handle_publish(packet_id);
                 // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
                 if refusal.is_none() {
                     // Whether anybody got it is said of QoS 1 alone: a repeated PUBREC could not say it again.
-                    self.route(&publication, Some(packet_id), reading);
+                    let queue = self.slot.queue_id();
+                    let receipt = number.filter(|_| self.slot.is_durable());
+                    let receipt = receipt.map(|number| Receipt { queue, packet_id, number });
+                    self.route(&publication, receipt, reading);
                 }
                 ReasonCode::Success
             }
@@ -267,8 +270,7 @@ impl Exchange {
     }
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
-    fn route(&self, publication: &Publication<'_>, received: Option<PacketId>, reading: &mut Reading) -> bool {
-        let received = received.map(|packet_id| (self.slot.queue_id(), packet_id));
+    fn route(&self, publication: &Publication<'_>, received: Option<Receipt>, reading: &mut Reading) -> bool {
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
         let Some(dialled) = &self.dialled else {
@@ -319,8 +321,10 @@ impl Exchange {
 
     fn handle_pubrel(&self, packet_id: PacketId, reading: &mut Reading) {
         let known = self.slot.inbound().handle_pubrel(packet_id);
-        if known {
-            reading.batch.records.push(Record::Release { queue: self.slot.queue_id(), packet_id });
+        if let Some(number) = known {
+            if self.slot.is_durable() {
+                reading.batch.push(&Record::Release { queue: self.slot.queue_id(), number });
+            }
             reading.over += 1;
         }
         // An identifier that is not known any more is no error: this may be a repetition.
@@ -367,12 +371,14 @@ impl Exchange {
             });
             let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
             codes.push(options.qos as u8);
-            reading.batch.records.push(Record::Subscribe {
-                queue: self.slot.queue_id(),
-                filter: filter.clone(),
-                options,
-                identifier: subscribe.subscription_identifier,
-            });
+            if self.slot.is_durable() {
+                reading.batch.push(&Record::Subscribe {
+                    queue: self.slot.queue_id(),
+                    filter: filter.as_str(),
+                    options,
+                    identifier: subscribe.subscription_identifier,
+                });
+            }
             let send_retained = match options.retain_handling {
                 // A group gets what comes from now on: none of its members is the one for what was stored.
                 _ if delivery.share.is_some() => false,
@@ -418,7 +424,10 @@ impl Exchange {
                 Ok(filter) if self.broker.router.unsubscribe(&self.slot, &filter) => {
                     // Nothing more is added for it [MQTT-3.10.4-2].
                     self.slot.awaiting_retained().retain(|known| known.filter != filter);
-                    reading.batch.records.push(Record::Unsubscribe { queue: self.slot.queue_id(), filter });
+                    if self.slot.is_durable() {
+                        let (queue, filter) = (self.slot.queue_id(), filter.as_str());
+                        reading.batch.push(&Record::Unsubscribe { queue, filter });
+                    }
                     ReasonCode::Success
                 }
                 Ok(_) => ReasonCode::NoSubscriptionExisted,

@@ -339,6 +339,7 @@ impl Link {
     fn take(&mut self, input: &[u8], frame: Option<&Arc<Frame>>) -> Result<(), End> {
         let mut reading = READING.take().unwrap_or_default();
         reading.frame = frame.map(Arc::clone);
+        reading.batch.set_recording(self.exchange.broker.router.journal().is_durable());
         self.large = frame.is_some();
         reading.now = clock::now();
         let mut at = 0;

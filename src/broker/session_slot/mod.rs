@@ -149,7 +149,7 @@ impl SessionSlot {
                 ends_at: None,
                 timer_at: None,
                 ended: false,
-                unrecorded: Vec::new(),
+                unrecorded: None,
             }),
             metrics,
         })
@@ -332,7 +332,8 @@ impl SessionSlot {
                     delivery: Arc::clone(delivery),
                 };
                 if outgoing.durable {
-                    turn.batch.deliveries.push(Delivered { queue: self.queue_id, sequence });
+                    let delivered = Delivered { queue: self.queue_id, sequence };
+                    turn.batch.deliver(delivered, &delivery.how(qos, retain));
                 }
                 let packet_id = outgoing.session.admit(sequence, qos, entry);
                 let header = Header { dup: false, qos, retain, packet_id: Some(packet_id), delivery };
@@ -390,7 +391,7 @@ impl SessionSlot {
                     Released::Release { sequence } => {
                         if outgoing.durable {
                             let delivered = Delivered { queue: self.queue_id, sequence };
-                            turn.batch.records.push(Record::Received { delivered });
+                            turn.batch.push(&Record::Received { delivered });
                         }
                         Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, replies);
                         None

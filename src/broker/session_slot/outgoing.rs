@@ -12,7 +12,7 @@ use crate::clock;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Outbound, Resend};
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};
-use crate::store::{Batch, Delivered, QueueId, Record};
+use crate::store::{Batch, Delivered, QueueId};
 
 /// Guarded by the slot's lock: the outgoing side, and who is attached. Held without I/O and without waiting.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Outgoing {
     /// The session is over: nobody finds it any more.
     pub(super) ended: bool,
     /// Settled outside a batch, for the next one to record. No more than were in the queue.
-    pub(super) unrecorded: Vec<Record>,
+    pub(super) unrecorded: Option<Box<Batch>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Outgoing {
         let durable = self.durable;
         let queue = slot.queue_id;
         if let Some(sequence) = sequence.filter(|_| durable) {
-            batch.deliveries.push(Delivered { queue, sequence });
+            batch.deliver(Delivered { queue, sequence }, &delivery.how(qos, retain));
         }
         let entry =
             Entry { sequence, message: publication.keep().clone(), qos, retain, delivery: Arc::clone(delivery) };
@@ -79,7 +79,7 @@ impl Outgoing {
         self.queue.push(entry, &self.limits, |entry| {
             dropped += 1;
             if let Some(sequence) = entry.sequence.filter(|_| durable) {
-                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
+                batch.settle(Delivered { queue, sequence });
             }
         });
         self.dropped += dropped;
@@ -106,12 +106,16 @@ impl Outgoing {
         }
         let mut batch = Batch::default();
         self.pump(slot, clock::now(), &mut batch);
-        self.unrecorded.append(&mut batch.records);
+        if !batch.is_empty() {
+            self.unrecorded = Some(Box::new(batch));
+        }
     }
 
     /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
     pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
-        batch.records.append(&mut self.unrecorded);
+        if let Some(mut unrecorded) = self.unrecorded.take() {
+            batch.append(&mut unrecorded);
+        }
         // What is abandoned leaves room for more. Each round abandons some, so this ends.
         while self.pump_round(slot, now, batch) {}
     }
@@ -153,7 +157,7 @@ impl Outgoing {
             if entry.message.is_expired(now) {
                 slot.metrics.expired.add(1);
                 if let Some(sequence) = entry.sequence.filter(|_| self.durable) {
-                    batch.records.push(Record::Settle { delivered: Delivered { queue: slot.queue_id, sequence } });
+                    batch.settle(Delivered { queue: slot.queue_id, sequence });
                 }
                 continue;
             }
@@ -170,8 +174,7 @@ impl Outgoing {
                         self.session.abandon(packet_id);
                         slot.metrics.too_large.add(1);
                         if self.durable {
-                            let delivered = Delivered { queue: slot.queue_id, sequence };
-                            batch.records.push(Record::Settle { delivered });
+                            batch.settle(Delivered { queue: slot.queue_id, sequence });
                         }
                     }
                 }
@@ -198,7 +201,7 @@ impl Outgoing {
     pub(super) fn record_settled(&self, queue: QueueId, sequences: impl IntoIterator<Item = u64>, batch: &mut Batch) {
         if self.durable {
             for sequence in sequences {
-                batch.records.push(Record::Settle { delivered: Delivered { queue, sequence } });
+                batch.settle(Delivered { queue, sequence });
             }
         }
     }

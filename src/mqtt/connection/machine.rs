@@ -205,7 +205,7 @@ impl Machine {
                     self.acknowledge(Packet::PubAck, packet_id, ReasonCode::Success, now);
                 }
                 QoS::ExactlyOnce => {
-                    let is_new = self.session.inbound.handle_publish(packet_id);
+                    let is_new = self.session.inbound.handle_publish(packet_id).is_some();
                     self.acknowledge(Packet::PubRec, packet_id, ReasonCode::Success, now);
                     if !is_new {
                         continue;
@@ -386,7 +386,7 @@ impl Machine {
 
     fn handle_pubrel(&mut self, ack: &Ack<'_>, now: Millis) {
         self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        let reason = if self.session.inbound.handle_pubrel(ack.packet_id) {
+        let reason = if self.session.inbound.handle_pubrel(ack.packet_id).is_some() {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
