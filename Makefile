@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test soak check fuzz bench peers clean-peers help
+.PHONY: demo test soak plug check fuzz bench peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,6 +22,10 @@ test: peers ## every test, after installing the test peers that are missing
 soak: ## endurance and fairness, about six minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part
 	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} \
 	  cargo test --release $(LOCKED) --test it soak:: -- --nocapture --test-threads=1
+
+plug: ## kills the gateway under load, EDGEWAY_PLUG_KILLS=100; EDGEWAY_PLUG_SEED=N repeats a run's choices
+	EDGEWAY_PLUG_KILLS=$${EDGEWAY_PLUG_KILLS:-100} \
+	  cargo test --release $(LOCKED) --test it plug:: -- --nocapture --test-threads=1
 
 check: ## formatting, lints, documentation, and dependencies where cargo-deny is installed
 	cargo fmt --check

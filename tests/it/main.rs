@@ -13,6 +13,7 @@ mod http;
 mod modbus;
 mod offline;
 mod peers;
+mod plug;
 mod qos;
 mod retained;
 mod sequences;

@@ -12,12 +12,9 @@ mod ledger;
 mod mortal;
 mod observer;
 mod pairs;
-mod peer;
-mod random;
 mod rate;
 mod slow;
 mod sys;
-mod vitals;
 
 use std::time::Duration;
 

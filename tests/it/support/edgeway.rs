@@ -59,6 +59,12 @@ impl Edgeway {
 
     /// Starts it again, after `kill` or `terminate`, on the same port with the same files.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.await_listening();
+    }
+
+    /// As [`Edgeway::start_again`], without waiting for anything.
+    pub fn launch(&mut self) {
         assert!(self.peer.is_none(), "edgeway is running");
         let mut command = match self.descriptors {
             None => command(PROGRAM, self.folder.path()),
@@ -69,13 +75,20 @@ impl Edgeway {
             }
         };
         command.arg("run").arg("-c").arg(self.configuration());
-        let mut peer = Peer::start("edgeway", &mut command);
+        self.peer = Some(Peer::start("edgeway", &mut command));
+    }
+
+    /// Waits until its broker accepts connections.
+    ///
+    /// # Panics
+    /// When it ends instead; the message holds what it said.
+    pub fn await_listening(&mut self) {
         let port = self.port;
+        let peer = self.peer();
         wait_until("edgeway accepts connections", || {
             assert!(peer.is_running(), "edgeway ended at its start\n{}", peer.told());
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        self.peer = Some(peer);
     }
 
     /// SIGKILL, as in a power cut.
