@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test soak plug check fuzz bench peers clean-peers help
+.PHONY: demo test soak plug check fuzz bench durable peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -42,6 +42,9 @@ fuzz: ## each fuzz target for a minute, FUZZ_SECONDS=60; needs cargo-fuzz
 
 bench: ## the figures of benches/
 	cargo bench $(LOCKED) --bench broker
+
+durable: peers ## what acknowledged messages cost, beside mosquitto with persistence; about six minutes
+	cargo bench $(LOCKED) --bench durable
 
 peers: ## installs missing test peers into .peers/; starts no service
 	@tests/peers.sh

@@ -9,6 +9,7 @@ mod client;
 mod configuration;
 mod connect;
 mod demo;
+mod disk;
 mod http;
 mod modbus;
 mod offline;

@@ -17,6 +17,7 @@ pub mod python;
 pub mod random;
 mod reaper;
 pub mod rumqttc;
+pub mod small_disk;
 pub mod vitals;
 
 use std::path::{Path, PathBuf};
