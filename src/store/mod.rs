@@ -4,11 +4,15 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod filesystem;
 mod journal;
 mod record;
 mod restored;
+#[cfg(test)]
+mod simulated;
 
 pub use batch::{Batch, Pending};
+pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use journal::{Journal, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
