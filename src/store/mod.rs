@@ -4,14 +4,18 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod checksum;
 mod filesystem;
 mod journal;
 mod record;
 mod restored;
+mod scan;
+mod segment;
 #[cfg(test)]
 mod simulated;
 
 pub use batch::{Batch, Pending};
+pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use journal::{Journal, Ticket};
 pub use record::{
@@ -19,3 +23,7 @@ pub use record::{
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use scan::{END, Scan, Scanned};
+pub use segment::{
+    Contents, FIRST_RECORD, FORMAT, Opened, Segment, SegmentError, Segments, State, file_name, number_of,
+};
