@@ -4,7 +4,10 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod extents;
+mod fold;
 mod journal;
+mod readings;
 mod record;
 mod restored;
 
