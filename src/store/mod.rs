@@ -7,6 +7,7 @@ mod batch;
 mod journal;
 mod record;
 mod restored;
+mod statistics;
 
 pub use batch::{Batch, Pending};
 pub use journal::{Journal, Ticket};
@@ -15,3 +16,4 @@ pub use record::{
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use statistics::{Day, Failure, Figures, PAGE, Statistics};
