@@ -10,6 +10,7 @@ mod journal;
 mod readings;
 mod record;
 mod restored;
+mod statistics;
 
 pub use batch::{Batch, Pending};
 pub use journal::{Journal, Ticket};
@@ -18,3 +19,4 @@ pub use record::{
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use statistics::{Day, Failure, Figures, PAGE, Statistics};
