@@ -6,13 +6,17 @@
 mod batch;
 mod extents;
 mod fold;
+mod filesystem;
 mod journal;
 mod readings;
 mod record;
 mod restored;
 mod statistics;
+#[cfg(test)]
+mod simulated;
 
 pub use batch::{Batch, Pending};
+pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use journal::{Journal, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
