@@ -5,14 +5,18 @@
 
 mod batch;
 mod checksum;
+mod extents;
 mod filesystem;
+mod fold;
 mod journal;
+mod readings;
 mod record;
 mod restored;
 mod scan;
 mod segment;
 #[cfg(test)]
 mod simulated;
+mod statistics;
 
 pub use batch::{Batch, Pending};
 pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
@@ -27,3 +31,4 @@ pub use scan::{END, Scan, Scanned};
 pub use segment::{
     Contents, FIRST_RECORD, FORMAT, Opened, Segment, SegmentError, Segments, State, file_name, number_of,
 };
+pub use statistics::{Day, Failure, Figures, PAGE, Statistics};
