@@ -1,5 +1,6 @@
 //! The plug-pull test (`make plug`; a short form in `make test`): publishers and durable subscribers at QoS 1 and 2
-//! around a gateway that is killed by SIGKILL again and again, at random moments, and started on the same store.
+//! around a gateway that is killed by SIGKILL again and again, at random moments, and started on the same store. One
+//! of the subscribers is behind a bridge: at a cloud that is never killed.
 //!
 //! At the end: of what was acknowledged nothing is lost, at QoS 2 nothing came twice, each topic kept its order,
 //! nobody had to subscribe again, and the retained values are the newest acknowledged ones or newer.
@@ -21,6 +22,7 @@ use self::ledger::{Life, faults};
 use self::publisher::Publisher;
 use self::subscriber::Subscriber;
 use crate::support::edgeway::Edgeway;
+use crate::support::mosquitto::{Mosquitto, Options};
 use crate::support::peer::{Peer, message};
 use crate::support::random::Random;
 use edgeway::mqtt::connection::ConnectOptions;
@@ -35,6 +37,12 @@ broker:
   limits: { queue: 100000000, queue_bytes: 8GB }
 storage: { in_memory: true }
 log: { level: warn }
+bridges:
+  cloud:
+    url: "mqtt://127.0.0.1:@CLOUD@"
+    send:
+      - { from: "plug/#", max_qos: 2 }
+      - { from: fence, max_qos: 2 }
 "#;
 
 /// The topic of the last message of all.
@@ -49,9 +57,10 @@ struct Phase {
     is_ending: bool,
 }
 
-/// A gateway with its clients.
+/// A gateway, and the cloud that it has a bridge to.
 struct Course {
     edgeway: Edgeway,
+    cloud: Mosquitto,
     phase: watch::Sender<Phase>,
     random: Random,
     /// Warnings of all lives, with their numbers.
@@ -66,8 +75,14 @@ fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     let seed = number("EDGEWAY_PLUG_SEED").unwrap_or_else(by_clock);
     println!("plug: {kills} kills, EDGEWAY_PLUG_SEED={seed}");
     let begun = Instant::now();
+    let cloud = Mosquitto::start_with(&Options {
+        quiet: true,
+        lines: vec!["max_queued_messages 0".into()],
+        ..Options::default()
+    });
     let mut course = Course {
-        edgeway: Edgeway::start(GATEWAY),
+        edgeway: Edgeway::start(&GATEWAY.replace("@CLOUD@", &cloud.port.to_string())),
+        cloud,
         phase: watch::Sender::default(),
         random: Random::new(seed),
         warnings: Vec::new(),
@@ -177,18 +192,19 @@ impl Course {
         ))
     }
 
-    /// Durable, at both QoS and versions; two of them are mostly away.
+    /// Durable, at both QoS and versions; two of them are mostly away, one is at the cloud.
     async fn subscribers(&self, random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
+        let here = self.edgeway.port;
         let mut subscribers = Vec::new();
-        for (qos, version, stays_away) in [
-            (QoS::AtLeastOnce, Version::V3, 0),
-            (QoS::AtLeastOnce, Version::V5, 5),
-            (QoS::ExactlyOnce, Version::V3, 4),
-            (QoS::ExactlyOnce, Version::V5, 0),
+        for (name, port, qos, version, stays_away) in [
+            ("steady-1", here, QoS::AtLeastOnce, Version::V3, 0),
+            ("steady-2", here, QoS::ExactlyOnce, Version::V5, 0),
+            ("away-1", here, QoS::AtLeastOnce, Version::V5, 5),
+            ("away-2", here, QoS::ExactlyOnce, Version::V3, 4),
+            ("at-the-cloud", self.cloud.port, QoS::ExactlyOnce, Version::V5, 0),
         ] {
-            let options = durable(&format!("subscriber-{qos}-{version:?}"), version);
             let phase = self.phase.subscribe();
-            subscribers.push(Subscriber::start(self.edgeway.port, options, qos, stays_away, random(), phase).await);
+            subscribers.push(Subscriber::start(port, durable(name, version), qos, stays_away, random(), phase).await);
         }
         subscribers
     }

@@ -85,14 +85,14 @@ impl Publisher {
         for _ in 0..=self.random.below(60) {
             while self.peer.unsettled() >= window {
                 let happening = self.peer.next().await?;
-                self.note(happening)?;
+                self.note(&happening)?;
             }
             let part = self.random.below(PARTS as u64) as usize;
             self.publish(part);
         }
         let until = Instant::now() + Duration::from_millis(self.random.below(40));
         while let Ok(happening) = timeout_at(until, self.peer.next()).await {
-            self.note(happening?)?;
+            self.note(&happening?)?;
         }
         Ok(())
     }
@@ -106,13 +106,13 @@ impl Publisher {
     async fn settle_all(&mut self) -> Result<(), Lost> {
         while self.peer.unsettled() > 0 {
             let happening = timeout(PATIENCE, self.peer.next()).await;
-            self.note(happening.map_err(|_| Lost(format!("never acknowledged: {:?}", self.under_way)))??)?;
+            self.note(&happening.map_err(|_| Lost(format!("never acknowledged: {:?}", self.under_way)))??)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, happening: Happening) -> Result<(), Lost> {
-        let Happening::Settled { sequence, reason } = happening else {
+    fn note(&mut self, happening: &Happening) -> Result<(), Lost> {
+        let &Happening::Settled { sequence, reason } = happening else {
             return Err(Lost(format!("a publisher gets {happening:?}")));
         };
         assert!(!reason.is_error(), "{} is refused: {reason}", self.peer.options.client_id);

@@ -13,6 +13,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+/// Why somebody stops reading.
+enum Why {
+    Time,
+    Lost,
+    Fence,
+}
+
 /// A subscriber, and what it saw.
 pub struct Subscriber {
     pub peer: Peer,
@@ -53,16 +60,13 @@ impl Subscriber {
     pub async fn run(mut self) -> Result<Self, String> {
         while !self.phase.borrow().is_ending {
             let until = Instant::now() + Duration::from_millis(100 + self.random.below(2000));
-            let is_lost = self.read_until(until).await?;
-            if is_lost {
-                self.peer.cut();
-            } else if self.stays_away == 0 {
-                continue;
-            } else if self.random.chance(50) {
+            match self.read_until(until).await? {
+                Why::Fence => return self.end().await,
+                Why::Lost => self.peer.cut(),
+                Why::Time if self.stays_away == 0 => continue,
                 // The gateway may be killed meanwhile.
-                let _ = self.peer.disconnect().await;
-            } else {
-                self.peer.cut();
+                Why::Time if self.random.chance(50) => drop(self.peer.disconnect().await),
+                Why::Time => self.peer.cut(),
             }
             if self.stays_away > 0 {
                 let back = self.phase.borrow().life + 1 + self.random.below(self.stays_away.into()) as Life;
@@ -78,6 +82,10 @@ impl Subscriber {
             reconnect(&mut self.peer, &self.phase).await?;
             self.read_to_the_fence().await.map_err(|Lost(why)| format!("before the fence: {why}"))?;
         }
+        self.end().await
+    }
+
+    async fn end(mut self) -> Result<Self, String> {
         self.peer.flush().await;
         self.peer.disconnect().await.map_err(|Lost(why)| why)?;
         Ok(self)
@@ -99,15 +107,15 @@ impl Subscriber {
         self.arrived.values().map(Vec::len).sum()
     }
 
-    /// Whether the link was lost.
-    async fn read_until(&mut self, until: Instant) -> Result<bool, String> {
+    /// Reads, and says why no longer.
+    async fn read_until(&mut self, until: Instant) -> Result<Why, String> {
         loop {
             match timeout_at(until, self.peer.next()).await {
-                Err(_) => return Ok(false),
-                Ok(Err(Lost(_))) => return Ok(true),
+                Err(_) => return Ok(Why::Time),
+                Ok(Err(Lost(_))) => return Ok(Why::Lost),
                 Ok(Ok(Happening::Message(delivery))) => {
                     if self.note(&delivery.message)? {
-                        return Err("the fence comes before the end".into());
+                        return Ok(Why::Fence);
                     }
                 }
                 Ok(Ok(other)) => return Err(format!("a subscriber gets {other:?}")),
