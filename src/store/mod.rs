@@ -7,6 +7,7 @@ mod batch;
 mod journal;
 mod record;
 mod restored;
+pub mod settings;
 mod statistics;
 
 pub use batch::{Batch, Pending};
