@@ -466,6 +466,16 @@ proptest::proptest! {
 }
 
 #[test]
+fn without_a_file_there_is_a_broker_for_this_machine_that_keeps_nothing() {
+    let Configuration { resolved, .. } = built_in(&environment());
+    assert_eq!(resolved.gateway, "edge-01");
+    assert_eq!(resolved.listeners.iter().map(ToString::to_string).collect::<Vec<_>>(), ["mqtt://127.0.0.1:1883"]);
+    assert_eq!(resolved.storage.disk, None);
+    let (_folder, read) = read_files(&[("edgeway.yaml", "{}")]);
+    assert!(read.unwrap().resolved.storage.disk.is_some(), "a file stands for a gateway that is kept");
+}
+
+#[test]
 fn the_examples_of_the_reference_have_no_mistakes() {
     let references = [
         include_str!("../../../README.md"),
