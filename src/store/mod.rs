@@ -4,17 +4,32 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod checksum;
+mod extents;
+mod filesystem;
+mod fold;
 mod journal;
+mod readings;
 mod record;
 mod restored;
 pub mod settings;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod simulated;
 mod statistics;
 
 pub use batch::{Batch, Pending};
+pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
+pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use journal::{Journal, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use scan::{END, Scan, Scanned};
+pub use segment::{
+    Contents, FIRST_RECORD, FORMAT, Opened, Segment, SegmentError, Segments, State, file_name, number_of,
+};
 pub use statistics::{Day, Failure, Figures, PAGE, Statistics};
