@@ -35,8 +35,9 @@ use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
 use crate::net::server_tls::ServerTls;
 use crate::settings::Secret;
-use crate::store::{Journal, Statistics};
+use crate::store::Statistics;
 use listen::SocketFile;
+use storage::Opened;
 
 /// Between two looks whether certificates were replaced.
 const CERTIFICATE_CHECKS: Duration = Duration::from_secs(2);
@@ -50,7 +51,7 @@ pub enum StartError {
     #[error("cannot listen: {0}")]
     Listen(ListenError),
     /// The journal cannot be opened.
-    #[error("cannot keep messages in {0}")]
+    #[error(transparent)]
     Storage(#[from] StorageError),
     /// Passwords cannot be checked.
     #[error("cannot check passwords: {0}")]
@@ -104,15 +105,18 @@ impl Gateway {
         };
 
         let entrances = entrances(&resolved.listeners)?;
-        let statistics: Option<Arc<Statistics>> = None;
-        let broker = Broker::start(settings.broker.limits(), Arc::new(Journal::in_memory()));
+        let health = Arc::<HealthTable>::default();
+        // Last of all that may be refused: nothing has to be undone.
+        let bridges = resolved.bridges.iter().filter_map(|plan| plan.queue_bytes).fold(0, u64::saturating_add);
+        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, bridges, &health).await?;
+        let broker = Broker::start(settings.broker.limits(), journal);
         let gateway = Self {
             broker,
             addresses,
             socket_files,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
-            health: Arc::default(),
+            health,
             admin: TaskTracker::new(),
             admin_address: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
             stop_adapters: CancellationToken::new(),
@@ -175,6 +179,10 @@ impl Gateway {
         }
         self.stop_admin.cancel();
         wait(&self.admin, "admin").await;
+        if !storage::close(self.broker.router.journal(), GRACE).await {
+            let error = self.health.store().failure().unwrap_or_else(|| "it takes too long".into());
+            tracing::error!(%error, "not everything could be written; nothing of it had been acknowledged");
+        }
         drop(self.socket_files);
         tracing::info!("stopped");
     }
