@@ -16,6 +16,7 @@ mod readings;
 mod record;
 mod recovery;
 mod restored;
+pub mod settings;
 mod scan;
 mod segment;
 #[cfg(test)]
