@@ -10,7 +10,7 @@ const EDGEWAY: &str = r#"
 broker:
   listen: "mqtt://127.0.0.1:@PORT@"
   limits: { connections: 2000, inflight: 1000, queue: 1000000, queue_bytes: 1GB }
-storage: { in_memory: true }
+storage: { path: "@DIR@/store", limit: 8GB }
 log: { level: warn }
 "#;
 

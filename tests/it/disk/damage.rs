@@ -23,7 +23,6 @@ const HEADER_BYTES: usize = 64;
 const MESSAGES_OF_A_PAGE: usize = PAGE / MESSAGE_BYTES + 2;
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn without_its_last_page_the_journal_gives_all_that_is_before_it() {
     let mut store = Store::with_messages(FEW);
     let newest = store.segments().pop().unwrap();
@@ -39,7 +38,6 @@ fn without_its_last_page_the_journal_gives_all_that_is_before_it() {
 }
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn a_flipped_bit_in_the_last_page_costs_what_it_hit() {
     let mut store = Store::with_messages(FEW);
     let newest = store.segments().pop().unwrap();
@@ -54,7 +52,6 @@ fn a_flipped_bit_in_the_last_page_costs_what_it_hit() {
 }
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn flipped_bits_in_a_segment_in_the_middle_cost_what_they_hit() {
     let mut store = Store::with_messages(MANY);
     let segments = store.segments();
@@ -75,7 +72,6 @@ fn flipped_bits_in_a_segment_in_the_middle_cost_what_they_hit() {
 }
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn a_store_of_a_newer_format_is_refused_in_words_and_left_as_it_is() {
     let store = Store::with_messages(FEW);
     let newest = store.segments().pop().unwrap();
@@ -91,7 +87,6 @@ fn a_store_of_a_newer_format_is_refused_in_words_and_left_as_it_is() {
 }
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn a_second_gateway_on_the_same_store_is_refused_in_words() {
     let mut store = Store::with_messages(FEW);
     store.edgeway.start_again();

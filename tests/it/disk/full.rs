@@ -4,6 +4,7 @@ use super::{drain, durable, leave_a_session, numbered, runtime};
 use crate::support::PATIENCE;
 use crate::support::edgeway::Edgeway;
 use crate::support::peer::{Happening, Peer, subscriber};
+use crate::support::ports::free_port;
 use crate::support::small_disk::SmallDisk;
 use edgeway::mqtt::QoS;
 use std::io::{Read, Write};
@@ -16,6 +17,7 @@ broker:
   sys_interval: 1s
   limits: { queue: 1000000, queue_bytes: 1GB }
 storage: { path: "@DIR@/disk/store", limit: 1GB }
+admin: { listen: "127.0.0.1:@ADMIN@" }
 log: { level: warn }
 "#;
 
@@ -24,7 +26,6 @@ const DISK_BYTES: u64 = 48 * 1024 * 1024;
 const FIRST_BYTES: u64 = 16 * 1024 * 1024;
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn a_full_disk_gets_no_acknowledgement_and_goes_on_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let mount = folder.path().join("disk");
@@ -33,7 +34,8 @@ fn a_full_disk_gets_no_acknowledgement_and_goes_on_when_there_is_room() {
     disk.fill(FIRST_BYTES);
     let within = disk.within();
     let within: Vec<&str> = within.iter().map(String::as_str).collect();
-    let mut edgeway = Edgeway::start_within(folder, GATEWAY, &within);
+    let admin = free_port();
+    let mut edgeway = Edgeway::start_within(folder, &GATEWAY.replace("@ADMIN@", &admin.to_string()), &within);
     let port = edgeway.port;
     runtime().block_on(async {
         leave_a_session(port).await;
@@ -44,12 +46,15 @@ fn a_full_disk_gets_no_acknowledgement_and_goes_on_when_there_is_room() {
         assert!(writer.peer.unsettled() > 0, "all was acknowledged on a full disk");
         answers_a_ping(port);
         assert!(edgeway.peer().is_running());
+        let said = health(admin);
+        assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("nothing can be committed"), "{said}");
         let at_first = writer.acknowledged;
 
         disk.make_room();
         writer.publish_until(&mut state, "ok").await;
         writer.settle().await;
         assert!(writer.acknowledged > at_first);
+        assert!(health(admin).starts_with("HTTP/1.1 200 "));
 
         // Now to the last byte, and it is killed like that.
         disk.fill(0);
@@ -154,4 +159,14 @@ fn answers_a_ping(port: u16) {
     let mut answers = [0; 6];
     stream.read_exact(&mut answers).unwrap();
     assert_eq!(answers, [0x20, 2, 0, 0, 0xD0, 0]);
+}
+
+/// What `/healthz` answers, with its head.
+fn health(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -68,7 +68,6 @@ struct Course {
 }
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     let kills = number("EDGEWAY_PLUG_KILLS").unwrap_or(8) as Life;
     let by_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000;

@@ -30,7 +30,6 @@ const LONGEST_START: Duration = Duration::from_secs(10);
 const SLOWEST_DRAIN: f64 = 10_000.0;
 
 #[test]
-#[ignore = "until the gateway keeps its journal in a folder"]
 fn a_backlog_on_disk_takes_little_memory_and_its_room_comes_back() {
     let scale = Scale::from_environment();
     let count = scale.backlog;
