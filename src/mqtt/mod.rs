@@ -27,7 +27,7 @@ pub(crate) mod tests;
 use std::num::NonZeroU16;
 
 pub use codec::{CodecError, Frame, Version};
-pub use message::{Message, MessageBuilder, Publication, Quality, Reading};
+pub use message::{Message, MessageBuilder, Publication};
 pub use packet::Packet;
 pub use reason::ReasonCode;
 pub use remap::Remap;
