@@ -4,14 +4,23 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod extents;
+mod fold;
+mod filesystem;
 mod journal;
+mod readings;
 mod record;
 mod restored;
+mod statistics;
+#[cfg(test)]
+mod simulated;
 
 pub use batch::{Batch, Pending};
+pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use journal::{Journal, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use statistics::{Day, Failure, Figures, PAGE, Statistics};
