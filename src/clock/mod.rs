@@ -17,7 +17,7 @@ pub use self::continuation::{Continuation, Moment};
 #[cfg(test)]
 pub use self::wall::testing;
 pub use self::wall::{Trust, set_trust};
-use crate::mqtt::Millis;
+use crate::mqtt::{Millis, Sampled};
 
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 /// What the clock said at its origin. 1 rather than 0, so that a time is never taken for "never".
@@ -64,6 +64,24 @@ pub fn resume(last: Moment) {
 /// What the clock on the wall says, in milliseconds since the Unix epoch; negative before it. It may jump.
 pub fn wall_ms() -> i64 {
     wall::read().0
+}
+
+/// A sample of this very moment.
+pub fn sample() -> Sampled {
+    let (time_ms, is_certain) = wall::read();
+    Sampled { time_ms, uncertain_at: (!is_certain).then(now) }
+}
+
+/// `sampled` with its right time where that is known by now: also of a sample from before the gateway was restarted,
+/// where the wall could be believed before it ended, or the time spent off is known.
+pub fn correct(sampled: Sampled) -> Sampled {
+    if sampled.is_certain() {
+        return sampled;
+    }
+    let current = moment();
+    let only_this_life = || Continuation::new(current, current.wall_ms, current.is_synchronised);
+    let continuation = continuation().unwrap_or_else(only_this_life);
+    sampled.corrected(|at| continuation.wall_at(at, current))
 }
 
 fn continuation() -> Option<Continuation> {

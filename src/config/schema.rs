@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use crate::adapters::registry::Sections;
 use crate::mapping::PayloadFormat;
 use crate::settings::{Located, Named, NotYet, Qos, Template};
-use crate::{adapters, bridge, broker};
+use crate::{adapters, bridge, broker, clock};
 
 /// All sections of a configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -58,6 +58,8 @@ pub struct Gateway {
     pub qos: Qos,
     /// Whether readings are retained. Default `true`.
     pub retain: bool,
+    /// Whether the system's clock is believed: `auto`, `trusted` or `untrusted`. Default `auto`: once it is synchronised.
+    pub clock: clock::Trust,
     /// Announcement of points by MQTT discovery.
     pub homeassistant: Option<NotYet>,
 }
@@ -71,6 +73,7 @@ impl Default for Gateway {
             payload: PayloadFormat::Plain,
             qos: Qos(crate::mqtt::QoS::AtLeastOnce),
             retain: true,
+            clock: clock::Trust::Auto,
             homeassistant: None,
         }
     }

@@ -15,9 +15,10 @@
 
 use std::sync::Arc;
 
+use crate::clock::Moment;
 use crate::mqtt::packet::{RetainHandling, SubscriptionOptions};
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, Publication, QoS, Quality, Reading};
+use crate::mqtt::{Message, Millis, PacketId, Publication, QoS, Quality, Reading, Sampled};
 
 /// Names the queue of a durable session in the journal, for as long as the session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -230,14 +231,7 @@ pub enum Record<'a> {
         filter: &'a str,
     },
     /// What the clocks said.
-    Time {
-        /// The gateway's own.
-        now: Millis,
-        /// The one on the wall, in milliseconds since the Unix epoch.
-        wall_ms: i64,
-        /// Whether that one was synchronised.
-        is_synchronised: bool,
-    },
+    Time(Moment),
     /// From here to [`Record::CheckpointEnd`] stands all that is alive, but for the messages themselves.
     CheckpointBegin {
         /// The next queue's number.
@@ -294,7 +288,7 @@ pub struct MessageView<'a> {
 /// A [`Reading`] in a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReadingView<'a> {
-    time_ms: i64,
+    sampled: Sampled,
     quality: Quality,
     unit: Option<&'a str>,
     device: &'a str,
@@ -348,6 +342,8 @@ mod flag {
     pub const READING: u8 = 1 << 5;
     /// Of a delivery: identifiers, share, route and publisher follow.
     pub const DETAILS: u8 = 1 << 3;
+    /// Of a reading: what the gateway's clock said at the sample follows.
+    pub const UNCERTAIN_TIME: u8 = 1 << 7;
 }
 
 /// Appends a record whose body `write` writes; its checksum is left out.
@@ -433,8 +429,14 @@ fn put_message(into: &mut Vec<u8>, publication: &Publication<'_>) {
     }
     put_bytes(into, publication.payload);
     if let Some(reading) = reading {
-        into.extend_from_slice(&reading.time_ms.to_le_bytes());
-        into.push(reading.quality as u8);
+        into.extend_from_slice(&reading.sampled.time_ms.to_le_bytes());
+        match reading.sampled.uncertain_at {
+            None => into.push(reading.quality as u8),
+            Some(at) => {
+                into.push(reading.quality as u8 | flag::UNCERTAIN_TIME);
+                put_varint(into, at.0);
+            }
+        }
         for text in [reading.unit.as_deref(), Some(&*reading.device), reading.point.as_deref()] {
             // One more than the length, so that "none" and "empty" differ.
             put_varint(into, text.map_or(0, |text| text.len() as u64 + 1));
@@ -486,11 +488,14 @@ impl Record<'_> {
                 put_varint(into, queue.0);
                 put_bytes(into, filter.as_bytes());
             }),
-            Self::Time { now, wall_ms, is_synchronised } => put_record(into, kind::TIME, |into| {
-                put_varint(into, now.0);
-                into.extend_from_slice(&wall_ms.to_le_bytes());
-                into.push(u8::from(*is_synchronised));
-            }),
+            Self::Time(Moment { now, unbroken_since, wall_ms, is_synchronised }) => {
+                put_record(into, kind::TIME, |into| {
+                    put_varint(into, now.0);
+                    put_varint(into, unbroken_since.0);
+                    into.extend_from_slice(&wall_ms.to_le_bytes());
+                    into.push(u8::from(*is_synchronised));
+                })
+            }
             Self::CheckpointBegin { next_queue } => {
                 put_record(into, kind::CHECKPOINT_BEGIN, |into| put_varint(into, *next_queue));
             }
@@ -609,7 +614,7 @@ impl<'a> MessageView<'a> {
         publication.expires_at = self.expires_at;
         let reading = self.reading.map(|reading| {
             Arc::new(Reading {
-                time_ms: reading.time_ms,
+                sampled: reading.sampled,
                 unit: reading.unit.map(Into::into),
                 quality: reading.quality,
                 device: reading.device.into(),
@@ -689,11 +694,12 @@ impl<'a> Reader<'a> {
                 identifier: Some(u32::try_from(self.varint()?).ok()?).filter(|&identifier| identifier > 0),
             },
             kind::UNSUBSCRIBE => Record::Unsubscribe { queue: self.queue()?, filter: self.text()? },
-            kind::TIME => Record::Time {
+            kind::TIME => Record::Time(Moment {
                 now: Millis(self.varint()?),
+                unbroken_since: Millis(self.varint()?),
                 wall_ms: i64::from_le_bytes(self.array()?),
                 is_synchronised: self.byte()? != 0,
-            },
+            }),
             kind::CHECKPOINT_BEGIN => Record::CheckpointBegin { next_queue: self.varint()? },
             kind::QUEUE => self.queue_record()?,
             kind::CHECKPOINT_END => Record::CheckpointEnd,
@@ -755,14 +761,17 @@ impl<'a> Reader<'a> {
 
     fn reading(&mut self) -> Option<ReadingView<'a>> {
         let time_ms = i64::from_le_bytes(self.array()?);
-        let quality = match self.byte()? {
+        let bits = self.byte()?;
+        let is_uncertain = bits & flag::UNCERTAIN_TIME != 0;
+        let uncertain_at = if is_uncertain { Some(Millis(self.varint()?)) } else { None };
+        let quality = match bits & !flag::UNCERTAIN_TIME {
             0 => Quality::Good,
             1 => Quality::Uncertain,
             2 => Quality::Bad,
             _ => return None,
         };
         Some(ReadingView {
-            time_ms,
+            sampled: Sampled { time_ms, uncertain_at },
             quality,
             unit: self.optional_text()?,
             device: self.optional_text()??,
