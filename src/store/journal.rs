@@ -23,16 +23,28 @@ pub struct Journal {
     records: AtomicU64,
     next_queue: AtomicU64,
     next_retained: AtomicU64,
+    #[cfg(test)]
+    held: Option<super::held::Held>,
 }
 
 impl Journal {
     /// A journal that keeps nothing: what a restart would find is gone with the process.
     pub fn in_memory() -> Self {
-        Self { records: AtomicU64::new(0), next_queue: AtomicU64::new(1), next_retained: AtomicU64::new(0) }
+        Self {
+            records: AtomicU64::new(0),
+            next_queue: AtomicU64::new(1),
+            next_retained: AtomicU64::new(0),
+            #[cfg(test)]
+            held: None,
+        }
     }
 
     /// Whether it keeps anything.
     pub fn is_durable(&self) -> bool {
+        #[cfg(test)]
+        if self.held.is_some() {
+            return true;
+        }
         false
     }
 
@@ -53,6 +65,16 @@ impl Journal {
             return Ticket::NONE;
         }
         let records = batch.records;
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            self.records.fetch_add(records, Ordering::Relaxed);
+            let ticket = held.append(batch);
+            if let Some(pending) = &batch.receipt {
+                pending.resolve(ticket);
+            }
+            batch.clear();
+            return Ticket(ticket);
+        }
         let ticket = self.records.fetch_add(records, Ordering::Relaxed) + records;
         if let Some(pending) = &batch.receipt {
             pending.resolve(ticket);
@@ -63,11 +85,19 @@ impl Journal {
 
     /// Whether the batch of `ticket` survives a power cut, or, in memory, is as safe as it will ever be.
     pub fn is_committed(&self, ticket: Ticket) -> bool {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            return held.is_committed(ticket.0);
+        }
         ticket.0 <= self.records.load(Ordering::Relaxed)
     }
 
     /// Ready once `ticket` is committed; wakes the task of `cx` then.
     pub fn poll_committed(&self, ticket: Ticket, _cx: &mut Context<'_>) -> Poll<()> {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            return held.poll_committed(ticket.0, _cx);
+        }
         debug_assert!(self.is_committed(ticket), "in memory every ticket is committed");
         Poll::Ready(())
     }
@@ -78,16 +108,29 @@ impl Journal {
     }
 
     /// Says that somebody can do nothing until `ticket` is committed: it is, as soon as the spacing of commits allows.
-    pub fn hurry(&self, _ticket: Ticket) {}
+    pub fn hurry(&self, _ticket: Ticket) {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            held.hurry(_ticket);
+        }
+    }
 
     /// Whether it takes more: not while the disk does not keep up, or is full. Then nobody should be read who makes
     /// records; [`Journal::poll_room`] tells when it does again.
     pub fn has_room(&self) -> bool {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            return held.has_room();
+        }
         true
     }
 
     /// Ready once [`Journal::has_room`]; wakes the task of `cx` then.
     pub fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            return held.poll_room(_cx);
+        }
         Poll::Ready(())
     }
 
@@ -97,6 +140,10 @@ impl Journal {
     /// # Errors
     /// Where the files cannot be read; what they hold is still there.
     pub fn read(&self, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
+        #[cfg(test)]
+        if let Some(held) = &self.held {
+            return held.read(queue, from, messages, bytes);
+        }
         let _ = (queue, from, messages, bytes);
         Ok(Page { is_last: true, ..Page::default() })
     }
@@ -104,6 +151,53 @@ impl Journal {
     /// Records taken so far.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// A journal for tests that commits when it is told to.
+    pub fn held() -> Self {
+        Self { held: Some(super::held::Held::default()), ..Self::in_memory() }
+    }
+
+    /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
+    pub fn killed(&self) -> (Self, super::Restored) {
+        let records = self.double().committed();
+        let (restored, next_queue, next_retained) = super::held::restore(&records);
+        let journal = Self { held: Some(super::held::Held::with(records)), ..Self::in_memory() };
+        journal.next_queue.store(next_queue, Ordering::Relaxed);
+        journal.next_retained.store(next_retained, Ordering::Relaxed);
+        (journal, restored)
+    }
+
+    /// Commits what has been appended, and wakes who waits for it.
+    pub fn commit(&self) {
+        self.double().commit();
+    }
+
+    /// Whether it commits what is appended at once, from now on, and what has been.
+    pub fn set_eager(&self, is_eager: bool) {
+        self.double().set_eager(is_eager);
+    }
+
+    /// The tickets that somebody was in a hurry for since this was asked last.
+    pub fn take_hurried(&self) -> Vec<Ticket> {
+        self.double().take_hurried()
+    }
+
+    /// Whether it has no room for more.
+    pub fn set_full(&self, is_full: bool) {
+        self.double().set_full(is_full);
+    }
+
+    /// The records that it has committed, each its kind and body.
+    pub fn kept_records(&self) -> Vec<Vec<u8>> {
+        self.double().committed()
+    }
+
+    fn double(&self) -> &super::held::Held {
+        self.held.as_ref().expect("a journal that was made by `held`")
     }
 }
 

@@ -6,6 +6,8 @@
 mod batch;
 mod extents;
 mod fold;
+#[cfg(test)]
+mod held;
 mod journal;
 mod readings;
 mod record;
