@@ -43,6 +43,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// The journal cannot be read.
+    #[error("cannot read the journal: {0}")]
+    Journal(std::io::Error),
     /// Passwords cannot be checked.
     #[error("cannot check passwords: {0}")]
     Passwords(#[from] NoRandomness),
@@ -99,8 +102,13 @@ impl Gateway {
             stop_bridges: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
-        let bridges: Vec<Bridge> =
-            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health)).collect();
+        let bridges: Vec<Bridge> = resolved
+            .bridges
+            .into_iter()
+            .map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health))
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Journal)?;
+        gateway.broker.drop_orphans();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {

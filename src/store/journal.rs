@@ -62,6 +62,9 @@ impl Journal {
     /// Takes the records of `batch` and empties it. Never waits.
     pub fn append(&self, batch: &mut Batch) -> Ticket {
         if batch.is_empty() {
+            if let Some(pending) = batch.receipt.take() {
+                pending.resolve(0);
+            }
             return Ticket::NONE;
         }
         let records = batch.records;
