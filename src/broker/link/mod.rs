@@ -288,6 +288,9 @@ impl Link {
                 if let Some(reason) = self.exchange.disconnect {
                     return Poll::Ready(End::Peer(Some(reason)));
                 }
+                if self.poll_deaf(cx) {
+                    break;
+                }
                 if let Some(pause) = self.exchange.pause() {
                     // Until then it is not heard because we do not listen.
                     self.exchange.slot.heard(Millis(clock::now().0 + pause.as_millis() as u64));
