@@ -5,15 +5,15 @@
 
 mod batch;
 mod extents;
-mod fold;
 mod filesystem;
+mod fold;
 mod journal;
 mod readings;
 mod record;
 mod restored;
-mod statistics;
 #[cfg(test)]
 mod simulated;
+mod statistics;
 
 pub use batch::{Batch, Pending};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
