@@ -27,6 +27,11 @@ impl SessionSlot {
         let _ = self.routes.set(routes);
     }
 
+    /// Whether it is a bridge's.
+    pub(in crate::broker) fn is_bridge(&self) -> bool {
+        self.routes.get().is_some()
+    }
+
     /// Whether its queue is full and refuses.
     pub(in crate::broker) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
@@ -159,8 +164,8 @@ impl Outgoing {
         let QueueLimits { messages, bytes, .. } = self.limits;
         let (waiting, waiting_bytes) = (self.queue.len(), self.queue.bytes());
         let charged = self.charge.as_ref().filter(|_| self.charges());
-        let is_tight = waiting > messages - messages / 8
-            || waiting_bytes > bytes - bytes / 8
+        let is_tight = waiting >= messages - messages / 8
+            || waiting_bytes >= bytes - bytes / 8
             || charged.is_some_and(|charge| charge.budget().is_tight(charge.bytes()));
         let is_full = waiting >= messages
             || waiting_bytes >= bytes

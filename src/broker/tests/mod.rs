@@ -2,6 +2,7 @@
 
 mod access;
 mod flow;
+mod full;
 mod handshake;
 mod limits;
 mod qos;
