@@ -279,6 +279,15 @@ impl Fold {
         })
     }
 
+    /// What lives and stands in `segment`.
+    pub fn standing_in(&self, segment: SegmentNumber) -> Vec<(QueueId, Sequences)> {
+        let runs = |(&id, queue): (&QueueId, &Queue)| {
+            let here = queue.alive.iter().filter(|run| run.segment == Some(segment));
+            here.map(|run| (id, Sequences { first: run.first, last: run.last })).collect::<Vec<_>>()
+        };
+        self.queues.iter().flat_map(runs).collect()
+    }
+
     /// Whether the message lives.
     pub fn is_alive(&self, delivered: Delivered) -> bool {
         self.queues.get(&delivered.queue).is_some_and(|queue| queue.alive.contains(delivered.sequence))
