@@ -1,5 +1,6 @@
 //! Dials, drives the link while it lives, and dials again: with pauses that grow, over several servers and versions.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,12 +43,13 @@ pub struct Bridge {
 
 impl Bridge {
     /// Makes the session and routes messages to it: what is published from now on waits for the link.
-    pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> Self {
-        let slot = broker.new_slot(plan.name.as_str().into());
-        slot.keep_for_ever();
-        let deliveries: Vec<_> =
+    ///
+    /// # Errors
+    /// Where what waited for it in the process before this one cannot be read.
+    pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
+        let deliveries: Vec<Arc<Delivery>> =
             plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
-        slot.set_routes(deliveries.clone());
+        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
         // On disk it shares what all have; in memory nobody counts that.
         let most = if broker.router.journal().is_durable() { u64::MAX } else { DEFAULT_QUEUE_BYTES };
         slot.set_limits(QueueLimits {
@@ -65,7 +67,7 @@ impl Bridge {
             let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting.waiting();
             Backlog { queued, queued_bytes, in_flight, dropped, is_full: false }
         });
-        Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions }
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
     }
 
     /// The bridge's session.

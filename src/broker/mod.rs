@@ -18,6 +18,7 @@ pub mod listener;
 mod local_client;
 pub mod outbox;
 mod pager;
+mod restore;
 mod retained;
 pub mod router;
 pub mod session_slot;
@@ -33,8 +34,8 @@ pub mod turn;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,7 +50,7 @@ pub use session_slot::SessionSlot;
 
 use crate::clock;
 use crate::metrics::BrokerMetrics;
-use crate::store::{Journal, QueueId};
+use crate::store::{Journal, QueueId, SessionKind};
 use pager::Pager;
 use sessions::Sessions;
 use timers::Timers;
@@ -74,6 +75,7 @@ pub struct Broker {
     /// Where the journal keeps anything: reads back what does not fit into memory.
     pager: Option<Arc<Pager>>,
     sessions: Sessions,
+    orphans: Mutex<restore::Orphans>,
     timers: Timers,
     connected: AtomicUsize,
     tasks: TaskTracker,
@@ -92,6 +94,7 @@ impl Broker {
             metrics,
             entrance: Entrance::new(access::Access::default(), limits),
             sessions: Sessions::default(),
+            orphans: Mutex::default(),
             timers: Timers::default(),
             connected: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -163,14 +166,15 @@ impl Broker {
         self.tasks.wait().await;
     }
 
-    /// A session that nobody can take over by its client identifier: of the gateway itself.
-    pub fn new_slot(&self, name: Arc<str>) -> Arc<SessionSlot> {
-        self.slot_of(name, self.router.journal().next_queue())
+    /// A session that nobody finds by its name yet.
+    fn new_slot(&self, name: Arc<str>, kind: SessionKind) -> Arc<SessionSlot> {
+        let queue = self.router.journal().next_queue();
+        self.slot_of(name, kind, queue)
     }
 
-    /// A session with the queue that it has in the journal.
-    pub(super) fn slot_of(&self, name: Arc<str>, queue: QueueId) -> Arc<SessionSlot> {
-        let slot = SessionSlot::new(name, queue, self.limits().queue, Arc::clone(&self.metrics));
+    fn slot_of(&self, name: Arc<str>, kind: SessionKind, queue: QueueId) -> Arc<SessionSlot> {
+        let (journal, metrics) = (Arc::clone(self.router.journal()), Arc::clone(&self.metrics));
+        let slot = SessionSlot::new(name, kind, queue, self.limits().queue, journal, metrics);
         slot.set_storage(&self.budget, self.pager.as_ref());
         slot
     }

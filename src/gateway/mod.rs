@@ -53,6 +53,9 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The journal cannot be read.
+    #[error("cannot read the journal: {0}")]
+    Journal(std::io::Error),
     /// Passwords cannot be checked.
     #[error("cannot check passwords: {0}")]
     Passwords(#[from] NoRandomness),
@@ -124,8 +127,13 @@ impl Gateway {
             stop_admin: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
-        let bridges: Vec<Bridge> =
-            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health)).collect();
+        let bridges: Vec<Bridge> = resolved
+            .bridges
+            .into_iter()
+            .map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health))
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Journal)?;
+        gateway.broker.drop_orphans();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {

@@ -83,6 +83,8 @@ pub struct Journal {
 enum Kind {
     Memory,
     Disk(Box<Disk>),
+    #[cfg(test)]
+    Held(super::held::Held),
 }
 
 impl Journal {
@@ -139,6 +141,8 @@ impl Journal {
     pub fn close(&self) -> bool {
         match &self.kind {
             Kind::Memory => true,
+            #[cfg(test)]
+            Kind::Held(_) => true,
             Kind::Disk(disk) => disk.close(),
         }
     }
@@ -162,6 +166,9 @@ impl Journal {
     /// Takes the records of `batch` and empties it. Never waits.
     pub fn append(&self, batch: &mut Batch) -> Ticket {
         if batch.is_empty() {
+            if let Some(pending) = batch.receipt.take() {
+                pending.resolve(0);
+            }
             return Ticket::NONE;
         }
         let records = batch.records;
@@ -173,6 +180,14 @@ impl Journal {
                 }
                 Ticket(taken)
             }
+            #[cfg(test)]
+            Kind::Held(held) => {
+                let ticket = held.append(batch);
+                if let Some(pending) = &batch.receipt {
+                    pending.resolve(ticket);
+                }
+                Ticket(ticket)
+            }
             Kind::Disk(disk) => disk.append(batch),
         };
         batch.clear();
@@ -183,6 +198,8 @@ impl Journal {
     pub fn is_committed(&self, ticket: Ticket) -> bool {
         match &self.kind {
             Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
+            #[cfg(test)]
+            Kind::Held(held) => held.is_committed(ticket.0),
             Kind::Disk(disk) => disk.is_committed(ticket),
         }
     }
@@ -195,6 +212,8 @@ impl Journal {
                 debug_assert!(self.is_committed(ticket), "in memory every ticket is committed");
                 Poll::Ready(())
             }
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_committed(ticket.0, cx),
             Kind::Disk(disk) => disk.poll_committed(ticket, cx),
         }
     }
@@ -208,6 +227,8 @@ impl Journal {
     pub fn hurry(&self, ticket: Ticket) {
         match &self.kind {
             Kind::Memory => {}
+            #[cfg(test)]
+            Kind::Held(held) => held.hurry(ticket),
             Kind::Disk(disk) => disk.hurry(ticket),
         }
     }
@@ -217,6 +238,8 @@ impl Journal {
     pub fn has_room(&self) -> bool {
         match &self.kind {
             Kind::Memory => true,
+            #[cfg(test)]
+            Kind::Held(held) => held.has_room(),
             Kind::Disk(disk) => disk.has_room(),
         }
     }
@@ -225,6 +248,8 @@ impl Journal {
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.kind {
             Kind::Memory => Poll::Ready(()),
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_room(cx),
             Kind::Disk(disk) => disk.poll_room(cx),
         }
     }
@@ -237,6 +262,8 @@ impl Journal {
     pub fn read(&self, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
         match &self.kind {
             Kind::Memory => Ok(Page { is_last: true, ..Page::default() }),
+            #[cfg(test)]
+            Kind::Held(held) => held.read(queue, from, messages, bytes),
             Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
         }
     }
@@ -244,6 +271,54 @@ impl Journal {
     /// Records taken so far.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// A journal for tests that commits when it is told to.
+    pub fn held() -> Self {
+        Self::new(Kind::Held(super::held::Held::default()), 1, 0)
+    }
+
+    /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
+    pub fn killed(&self) -> (Self, super::Restored) {
+        let records = self.double().committed();
+        let (restored, next_queue, next_retained) = super::held::restore(&records);
+        let kind = Kind::Held(super::held::Held::with(records));
+        (Self::new(kind, next_queue, next_retained), restored)
+    }
+
+    /// Commits what has been appended, and wakes who waits for it.
+    pub fn commit(&self) {
+        self.double().commit();
+    }
+
+    /// Whether it commits what is appended at once, from now on, and what has been.
+    pub fn set_eager(&self, is_eager: bool) {
+        self.double().set_eager(is_eager);
+    }
+
+    /// The tickets that somebody was in a hurry for since this was asked last.
+    pub fn take_hurried(&self) -> Vec<Ticket> {
+        self.double().take_hurried()
+    }
+
+    /// Whether it has no room for more.
+    pub fn set_full(&self, is_full: bool) {
+        self.double().set_full(is_full);
+    }
+
+    /// The records that it has committed, each its kind and body.
+    pub fn kept_records(&self) -> Vec<Vec<u8>> {
+        self.double().committed()
+    }
+
+    fn double(&self) -> &super::held::Held {
+        match &self.kind {
+            Kind::Held(held) => held,
+            _ => panic!("a journal that was not made by `held`"),
+        }
     }
 }
 

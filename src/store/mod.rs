@@ -9,6 +9,8 @@ mod disk;
 mod extents;
 mod filesystem;
 mod fold;
+#[cfg(test)]
+mod held;
 mod journal;
 mod log;
 mod reader;
@@ -16,9 +18,9 @@ mod readings;
 mod record;
 mod recovery;
 mod restored;
-pub mod settings;
 mod scan;
 mod segment;
+pub mod settings;
 #[cfg(test)]
 mod simulated;
 mod statistics;

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use crate::mqtt::{Message, QoS};
-use crate::store::{Batch, Journal, Sequences};
+use crate::store::{Batch, Journal, Pending, Sequences};
 pub use limits::{QueueLimits, WhenFull};
 use overflow::Overflow;
 pub(super) use overflow::{PageAt, PageRequest};
@@ -53,6 +53,8 @@ pub struct Entry {
     pub retain: bool,
     /// How it is delivered: identifiers, remap.
     pub delivery: Arc<Delivery>,
+    /// The batch that records it, where it must not be sent before that is committed.
+    pub pending: Option<Arc<Pending>>,
 }
 
 /// Where the messages of a durable session are recorded.

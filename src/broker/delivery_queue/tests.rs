@@ -16,6 +16,7 @@ fn entry(sequence: Option<u64>, payload: usize) -> Entry {
         qos: if sequence.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
         retain: false,
         delivery: Arc::new(Delivery::at_most(QoS::AtLeastOnce)),
+        pending: None,
     }
 }
 

@@ -11,7 +11,26 @@ use crate::broker::delivery_queue::{Entry, PageAt, PageRequest, QueueLimits, Whe
 use crate::broker::pager::Pager;
 use crate::clock;
 use crate::mqtt::{Millis, TopicFilter};
-use crate::store::{Batch, Delivered, Journal, Page, PagedMessage, Sequences};
+use crate::store::{Batch, Delivered, Journal, Page, PagedMessage, Sequences, SessionKind};
+
+/// A message that was read back.
+#[derive(Debug)]
+pub(in crate::broker) enum PagedEntry {
+    /// As it waits in the queue.
+    Entry(Entry),
+    /// The sequence of one that no route of the bridge takes any more.
+    Astray(u64),
+}
+
+impl PagedEntry {
+    /// Its sequence.
+    pub(in crate::broker) fn sequence(&self) -> u64 {
+        match self {
+            Self::Entry(entry) => entry.sequence.unwrap_or_default(),
+            Self::Astray(sequence) => *sequence,
+        }
+    }
+}
 
 impl SessionSlot {
     /// Has the queue count in `budget`, and, with a pager, leave to the journal what does not fit into memory.
@@ -21,15 +40,15 @@ impl SessionSlot {
         outgoing.pager = pager.map(Arc::clone);
     }
 
-    /// Gives the session its routes, in their order: it is a bridge's, and what waits on disk is sent by them.
-    pub fn set_routes(&self, routes: Vec<Arc<Delivery>>) {
-        // A bridge's routes do not change as long as it lives.
+    /// Gives a bridge's session its routes, in their order: what waits on disk is sent by them.
+    pub(in crate::broker) fn set_routes(&self, routes: Vec<Arc<Delivery>>) {
+        // They do not change as long as the bridge lives.
         let _ = self.routes.set(routes);
     }
 
     /// Whether it is a bridge's.
     pub(in crate::broker) fn is_bridge(&self) -> bool {
-        self.routes.get().is_some()
+        self.kind == SessionKind::Bridge
     }
 
     /// Whether its queue is full and refuses.
@@ -40,6 +59,12 @@ impl SessionSlot {
     /// Counts a message that its full queue has not taken.
     pub(in crate::broker) fn note_dropped(&self) {
         self.lock().count_dropped(self, 1);
+    }
+
+    /// Messages that were read back, as they wait in the queue.
+    pub(in crate::broker) fn entries_of(&self, messages: Vec<PagedMessage>) -> impl Iterator<Item = PagedEntry> {
+        let mut known = None;
+        messages.into_iter().map(move |paged| entry_of(paged, self.routes.get(), &mut known))
     }
 
     /// The page to read next. `None` where none is wanted: then it asks again when that changes.
@@ -64,11 +89,10 @@ impl SessionSlot {
         let end = end_of(&request, &page);
         let mut entries = Vec::with_capacity(page.messages.len());
         let mut astray = Vec::new();
-        let mut known = None;
-        for paged in page.messages {
-            match entry_of(paged, self.routes.get(), &mut known) {
-                Ok(entry) => entries.push(entry),
-                Err(sequence) => astray.push(sequence),
+        for entry in self.entries_of(page.messages) {
+            match entry {
+                PagedEntry::Entry(entry) => entries.push(entry),
+                PagedEntry::Astray(sequence) => astray.push(sequence),
             }
         }
         let mut guard = self.lock();
@@ -125,7 +149,7 @@ impl Outgoing {
     pub(super) fn when_full(&self, slot: &SessionSlot) -> WhenFull {
         match self.limits.when_full {
             // A client never holds up others.
-            WhenFull::Refuse if slot.routes.get().is_none() => WhenFull::DropOldest,
+            WhenFull::Refuse if !slot.is_bridge() => WhenFull::DropOldest,
             when_full => when_full,
         }
     }
@@ -206,13 +230,9 @@ fn end_of(request: &PageRequest, page: &Page) -> u64 {
     last.map_or(request.from, |last| (last + 1).min(request.end))
 }
 
-/// A message that was read back, or its sequence where no route of the bridge takes it. `known` is the delivery of the
+/// A message that was read back. `known` is the delivery of the
 /// last one: most are like it.
-fn entry_of(
-    paged: PagedMessage,
-    routes: Option<&Vec<Arc<Delivery>>>,
-    known: &mut Option<Arc<Delivery>>,
-) -> Result<Entry, u64> {
+fn entry_of(paged: PagedMessage, routes: Option<&Vec<Arc<Delivery>>>, known: &mut Option<Arc<Delivery>>) -> PagedEntry {
     let PagedMessage { sequence, qos, retain, identifiers, share, route, message } = paged;
     let delivery = if let Some(name) = route {
         let routes = routes.map_or(&[][..], Vec::as_slice);
@@ -225,7 +245,10 @@ fn entry_of(
         // Where the route has gone from the configuration, the first of those that are there.
         let found = routes.iter().find(|delivery| takes(delivery, true));
         let found = found.or_else(|| routes.iter().find(|delivery| takes(delivery, false)));
-        Arc::clone(found.ok_or(sequence)?)
+        match found {
+            Some(delivery) => Arc::clone(delivery),
+            None => return PagedEntry::Astray(sequence),
+        }
     } else {
         let is_same = |delivery: &&Arc<Delivery>| {
             delivery.route.is_none()
@@ -246,7 +269,7 @@ fn entry_of(
         }
     };
     *known = Some(Arc::clone(&delivery));
-    Ok(Entry { sequence: Some(sequence), message, qos, retain, delivery })
+    PagedEntry::Entry(Entry { sequence: Some(sequence), message, qos, retain, delivery, pending: None })
 }
 
 /// The sequences of one message.

@@ -11,8 +11,6 @@ use crate::store::Batch;
 
 /// A bridge without link that sends `cloud/#`.
 fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlot> {
-    let slot = world.broker.new_slot("cloud".into());
-    slot.keep_for_ever();
     let remap = Remap::new(TopicFilter::new("cloud/#").unwrap(), None).unwrap();
     let route = Route { name: "cloud/#".into(), order: 0, remap, except: vec![TopicFilter::new("cloud/no").unwrap()] };
     let delivery = Arc::new(Delivery {
@@ -24,20 +22,20 @@ fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlo
         share: None,
         route: Some(Arc::new(route)),
     });
-    slot.set_routes(vec![Arc::clone(&delivery)]);
+    let slot = world.broker.bridge_slot("cloud", &[Arc::clone(&delivery)]).unwrap();
     slot.set_limits(QueueLimits { messages, bytes: usize::MAX, when_full });
     world.broker.router.subscribe(&slot, &TopicFilter::new("cloud/#").unwrap(), delivery);
     slot
 }
 
 /// The link of a bridge, as far as its slot knows of it.
-struct Link {
+pub(super) struct Link {
     epoch: u64,
     next_id: u16,
 }
 
 impl Link {
-    fn attach(slot: &Arc<SessionSlot>, window: u16) -> Self {
+    pub(super) fn attach(slot: &Arc<SessionSlot>, window: u16) -> Self {
         let mut batch = Batch::default();
         let attachment = Attachment {
             sender: Sender::new(Version::V5, None, 0),
@@ -48,13 +46,14 @@ impl Link {
             expiry_interval: u32::MAX,
             keep_alive: 0,
             will: None,
+            held: None,
         };
         let (epoch, _) = slot.attach(attachment, clock::now(), &mut batch);
         Self { epoch, next_id: 1 }
     }
 
     /// Acknowledges the next `count` messages.
-    fn acknowledge(&mut self, slot: &Arc<SessionSlot>, count: u16) {
+    pub(super) fn acknowledge(&mut self, slot: &Arc<SessionSlot>, count: u16) {
         let mut batch = Batch::default();
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         for _ in 0..count {
@@ -123,6 +122,8 @@ fn what_nobody_was_promised_is_dropped_for_the_full_queue_alone() {
 #[test]
 fn a_publisher_of_3_1_1_is_not_read_until_there_is_room() {
     everywhere(async |world| {
+        // All of it fits into what is on its way.
+        let world = World { pipe: 1024 * 1024, ..world };
         let slot = bridge(&world, 2, WhenFull::Refuse);
         let mut other = world.connect(Version::V3, "other").await;
         other.subscribe("#", QoS::AtLeastOnce).await;
