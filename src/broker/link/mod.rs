@@ -309,6 +309,8 @@ impl Link {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(end)) => return Poll::Ready(end),
                     Poll::Pending => {
+                        // What was read just now waits for its commit, and nothing else would wake this task.
+                        self.exchange.release_committed(cx);
                         self.exchange.feed_retained();
                         return Poll::Pending;
                     }
