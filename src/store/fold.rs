@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::extents::{Extent, Extents, SegmentNumber};
 use super::record::{Delivered, Deliveries, MessageView, QueueId, Record, Sequences, SessionState};
 use super::restored::{Queued, RestoredSession};
+use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::{Message, Millis, PacketId, TopicFilter};
 
@@ -23,7 +24,7 @@ pub(super) struct Fold {
     segments: BTreeMap<SegmentNumber, Share>,
     next_queue: u64,
     /// What the clocks said last.
-    pub time: Option<Time>,
+    pub time: Option<Moment>,
 }
 
 /// How much of a segment lives.
@@ -33,14 +34,6 @@ pub(super) struct Share {
     pub alive: u64,
     /// Deliveries that ever stood there.
     pub total: u64,
-}
-
-/// What the clocks said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Time {
-    pub now: Millis,
-    pub wall_ms: i64,
-    pub is_synchronised: bool,
 }
 
 #[derive(Debug, Default)]
@@ -177,9 +170,7 @@ impl Fold {
                     queue.subscriptions.remove(*filter);
                 }
             }
-            Record::Time { now, wall_ms, is_synchronised } => {
-                self.time = Some(Time { now: *now, wall_ms: *wall_ms, is_synchronised: *is_synchronised });
-            }
+            Record::Time(moment) => self.time = Some(*moment),
             Record::CheckpointBegin { next_queue } => self.next_queue = self.next_queue.max(*next_queue),
             Record::Queue { .. } | Record::CheckpointEnd => {}
         }
@@ -279,6 +270,15 @@ impl Fold {
         })
     }
 
+    /// What lives and stands in `segment`.
+    pub fn standing_in(&self, segment: SegmentNumber) -> Vec<(QueueId, Sequences)> {
+        let runs = |(&id, queue): (&QueueId, &Queue)| {
+            let here = queue.alive.iter().filter(|run| run.segment == Some(segment));
+            here.map(|run| (id, Sequences { first: run.first, last: run.last })).collect::<Vec<_>>()
+        };
+        self.queues.iter().flat_map(runs).collect()
+    }
+
     /// Whether the message lives.
     pub fn is_alive(&self, delivered: Delivered) -> bool {
         self.queues.get(&delivered.queue).is_some_and(|queue| queue.alive.contains(delivered.sequence))
@@ -331,8 +331,8 @@ impl Fold {
 
     /// Appends a checkpoint: all that is alive, but for the messages.
     pub fn put_checkpoint(&self, into: &mut Vec<u8>) {
-        if let Some(Time { now, wall_ms, is_synchronised }) = self.time {
-            Record::Time { now, wall_ms, is_synchronised }.put(into);
+        if let Some(moment) = self.time {
+            Record::Time(moment).put(into);
         }
         Record::CheckpointBegin { next_queue: self.next_queue }.put(into);
         for (&id, queue) in &self.queues {
