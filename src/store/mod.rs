@@ -9,6 +9,7 @@ mod disk;
 mod extents;
 mod filesystem;
 mod fold;
+mod inspection;
 mod journal;
 mod log;
 mod reader;
@@ -27,6 +28,7 @@ mod tests;
 pub use batch::{Batch, Pending};
 pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
+pub use inspection::{Inspection, inspect};
 pub use journal::{Journal, JournalOptions, OpenError, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,

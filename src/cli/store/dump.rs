@@ -16,7 +16,7 @@ pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Wr
         match opened.state {
             State::Begun => {}
             State::NotBegun => continue,
-            State::Damaged => writeln!(output, "{number}:0 damaged header")?,
+            State::Damaged => writeln!(output, "{number}:0 unreadable, the header")?,
         }
         let contents = opened.segment.read()?;
         for scanned in opened.segment.scan(&contents) {
@@ -26,9 +26,9 @@ pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Wr
                         let line = Line { record: &record, with_payload };
                         writeln!(output, "{number}:{offset} {line}")?;
                     }
-                    Err(error) => writeln!(output, "{number}:{offset} damaged, {error}")?,
+                    Err(error) => writeln!(output, "{number}:{offset} unreadable, {error}")?,
                 },
-                Scanned::Damage { offset, bytes } => writeln!(output, "{number}:{offset} damaged, {bytes} bytes")?,
+                Scanned::Damage { offset, bytes } => writeln!(output, "{number}:{offset} unreadable, {bytes} bytes")?,
                 Scanned::End { offset, torn_bytes: bytes } if bytes > 0 => {
                     writeln!(output, "{number}:{offset} torn, {bytes} bytes")?;
                 }
