@@ -17,6 +17,7 @@ mod readings;
 mod record;
 mod recovery;
 mod restored;
+pub mod settings;
 mod scan;
 mod segment;
 #[cfg(test)]
