@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::filesystem::Lock;
-use super::fold::Time;
 use super::journal::{JournalOptions, Ticket};
 use super::log::{Index, Log};
 use super::reader::Bookmark;
@@ -371,7 +370,7 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        let time = self.time();
+        let time = clock::moment();
         if !self.bytes.is_empty() {
             self.last_commit = Some(Instant::now());
             let length = self.bytes.len();
@@ -424,10 +423,6 @@ impl Writer {
         self.shared.statistics.failed(&describe(error));
         self.retry_at = Some(Instant::now() + RETRY);
         self.shared.over.notify_all();
-    }
-
-    fn time(&self) -> Time {
-        Time { now: clock::now(), wall_ms: clock::wall_ms(), is_synchronised: false }
     }
 }
 

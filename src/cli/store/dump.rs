@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
 
+use crate::clock::Moment;
 use crate::mapping::payload::rfc3339;
 use crate::mqtt::QoS;
 use crate::store::{
@@ -87,7 +88,7 @@ impl Display for Line<'_> {
                 identifier.map_or(Ok(()), |identifier| write!(into, " identifier {identifier}"))
             }
             Record::Unsubscribe { queue, filter } => write!(into, "unsubscribe queue {} {filter:?}", queue.0),
-            Record::Time { now, wall_ms, is_synchronised } => {
+            Record::Time(Moment { now, wall_ms, is_synchronised, .. }) => {
                 let how = if *is_synchronised { "synchronised" } else { "not synchronised" };
                 write!(into, "time {} ms, {} on the wall, {how}", now.0, rfc3339(*wall_ms))
             }

@@ -6,9 +6,10 @@ use super::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, ReadingView, Receipt, Record, RecordError,
     Sequences, SessionKind, SessionState, StoredWill, flag, kind,
 };
+use crate::clock::Moment;
 use crate::mqtt::packet::{RetainHandling, SubscriptionOptions};
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, Publication, QoS, Quality, Reading};
+use crate::mqtt::{Message, Millis, PacketId, Publication, QoS, Quality, Reading, Sampled};
 
 /// The longest topic name that a packet can have (section 1.5.4).
 const MAX_TOPIC_BYTES: usize = 65_535;
@@ -43,7 +44,7 @@ impl<'a> MessageView<'a> {
         publication.expires_at = self.expires_at;
         let reading = self.reading.map(|reading| {
             Arc::new(Reading {
-                time_ms: reading.time_ms,
+                sampled: reading.sampled,
                 unit: reading.unit.map(Into::into),
                 quality: reading.quality,
                 device: reading.device.into(),
@@ -123,11 +124,12 @@ impl<'a> Reader<'a> {
                 identifier: Some(u32::try_from(self.varint()?).ok()?).filter(|&identifier| identifier > 0),
             },
             kind::UNSUBSCRIBE => Record::Unsubscribe { queue: self.queue()?, filter: self.text()? },
-            kind::TIME => Record::Time {
+            kind::TIME => Record::Time(Moment {
                 now: Millis(self.varint()?),
+                unbroken_since: Millis(self.varint()?),
                 wall_ms: i64::from_le_bytes(self.array()?),
                 is_synchronised: self.byte()? != 0,
-            },
+            }),
             kind::CHECKPOINT_BEGIN => Record::CheckpointBegin { next_queue: self.varint()? },
             kind::QUEUE => self.queue_record()?,
             kind::CHECKPOINT_END => Record::CheckpointEnd,
@@ -189,14 +191,17 @@ impl<'a> Reader<'a> {
 
     fn reading(&mut self) -> Option<ReadingView<'a>> {
         let time_ms = i64::from_le_bytes(self.array()?);
-        let quality = match self.byte()? {
+        let bits = self.byte()?;
+        let is_uncertain = bits & flag::UNCERTAIN_TIME != 0;
+        let uncertain_at = if is_uncertain { Some(Millis(self.varint()?)) } else { None };
+        let quality = match bits & !flag::UNCERTAIN_TIME {
             0 => Quality::Good,
             1 => Quality::Uncertain,
             2 => Quality::Bad,
             _ => return None,
         };
         Some(ReadingView {
-            time_ms,
+            sampled: Sampled { time_ms, uncertain_at },
             quality,
             unit: self.optional_text()?,
             device: self.optional_text()??,

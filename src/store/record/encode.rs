@@ -1,6 +1,7 @@
 //! Writes records as the journal keeps them.
 
 use super::{Delivered, HEADER_BYTES, How, MessageView, Receipt, Record, SessionKind, SessionState, flag, kind};
+use crate::clock::Moment;
 use crate::mqtt::Publication;
 use crate::mqtt::packet::SubscriptionOptions;
 
@@ -87,8 +88,14 @@ fn put_message(into: &mut Vec<u8>, publication: &Publication<'_>) {
     }
     put_bytes(into, publication.payload);
     if let Some(reading) = reading {
-        into.extend_from_slice(&reading.time_ms.to_le_bytes());
-        into.push(reading.quality as u8);
+        into.extend_from_slice(&reading.sampled.time_ms.to_le_bytes());
+        match reading.sampled.uncertain_at {
+            None => into.push(reading.quality as u8),
+            Some(at) => {
+                into.push(reading.quality as u8 | flag::UNCERTAIN_TIME);
+                put_varint(into, at.0);
+            }
+        }
         for text in [reading.unit.as_deref(), Some(&*reading.device), reading.point.as_deref()] {
             // One more than the length, so that "none" and "empty" differ.
             put_varint(into, text.map_or(0, |text| text.len() as u64 + 1));
@@ -140,11 +147,14 @@ impl Record<'_> {
                 put_varint(into, queue.0);
                 put_bytes(into, filter.as_bytes());
             }),
-            Self::Time { now, wall_ms, is_synchronised } => put_record(into, kind::TIME, |into| {
-                put_varint(into, now.0);
-                into.extend_from_slice(&wall_ms.to_le_bytes());
-                into.push(u8::from(*is_synchronised));
-            }),
+            Self::Time(Moment { now, unbroken_since, wall_ms, is_synchronised }) => {
+                put_record(into, kind::TIME, |into| {
+                    put_varint(into, now.0);
+                    put_varint(into, unbroken_since.0);
+                    into.extend_from_slice(&wall_ms.to_le_bytes());
+                    into.push(u8::from(*is_synchronised));
+                });
+            }
             Self::CheckpointBegin { next_queue } => {
                 put_record(into, kind::CHECKPOINT_BEGIN, |into| put_varint(into, *next_queue));
             }

@@ -24,9 +24,10 @@ use decode::Reader;
 pub(super) use decode::split_deliveries;
 pub(super) use encode::{put_delivery, put_moved, put_publish};
 
+use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, QoS, Quality};
+use crate::mqtt::{Message, Millis, PacketId, QoS, Quality, Sampled};
 
 /// Names the queue of a durable session in the journal, for as long as the session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -239,14 +240,7 @@ pub enum Record<'a> {
         filter: &'a str,
     },
     /// What the clocks said.
-    Time {
-        /// The gateway's own.
-        now: Millis,
-        /// The one on the wall, in milliseconds since the Unix epoch.
-        wall_ms: i64,
-        /// Whether that one was synchronised.
-        is_synchronised: bool,
-    },
+    Time(Moment),
     /// From here to [`Record::CheckpointEnd`] stands all that is alive, but for the messages themselves.
     CheckpointBegin {
         /// The next queue's number.
@@ -303,7 +297,7 @@ pub struct MessageView<'a> {
 /// A [`Reading`] in a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReadingView<'a> {
-    time_ms: i64,
+    sampled: Sampled,
     quality: Quality,
     unit: Option<&'a str>,
     device: &'a str,
@@ -357,4 +351,6 @@ mod flag {
     pub const READING: u8 = 1 << 5;
     /// Of a delivery: identifiers, share, route and publisher follow.
     pub const DETAILS: u8 = 1 << 3;
+    /// Of a reading: what the gateway's clock said at the sample follows.
+    pub const UNCERTAIN_TIME: u8 = 1 << 7;
 }
