@@ -10,6 +10,9 @@ use crate::store::{
     Delivered, Deliveries, MessageView, Record, Scanned, Segments, Sequences, SessionKind, SessionState, State,
 };
 
+/// The expiry interval of a session that does not expire (MQTT 5.0, section 3.1.2.11.2).
+const NEVER: u32 = u32::MAX;
+
 /// Prints `segment:offset` and what stands there, a line each.
 pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Write) -> io::Result<()> {
     for opened in &segments.segments {
@@ -124,7 +127,11 @@ impl Line<'_> {
         if let Some(owner) = owner {
             write!(into, " user {owner:?}")?;
         }
-        write!(into, " expiry {expiry_interval} s window {window}")?;
+        match expiry_interval {
+            &NEVER => into.write_str(" expiry never")?,
+            seconds => write!(into, " expiry {seconds} s")?,
+        }
+        write!(into, " window {window}")?;
         if let Some(will) = will {
             let (topic, bytes) = (will.message.topic(), will.message.payload().len());
             write!(into, " will {topic:?} {bytes} bytes after {} s", will.delay_interval)?;

@@ -129,6 +129,7 @@ impl Stopped {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
     use crate::mqtt::{MessageBuilder, Millis, Publication, QoS, TopicName};
     use crate::store::{
         Batch, Delivered, FIRST_RECORD, How, QueueId, Record, Salt, Segment, SessionKind, SessionState, file_name,
@@ -142,7 +143,9 @@ mod tests {
     fn batch() -> Batch {
         let mut batch = Batch::default();
         // A commit begins with the time.
-        batch.push(&Record::Time { now: Millis(12_345), wall_ms: 1_795_351_208_017, is_synchronised: true });
+        let (now, unbroken_since) = (Millis(12_345), Millis(1));
+        let wall_ms = 1_795_351_208_017;
+        batch.push(&Record::Time(Moment { now, unbroken_since, wall_ms, is_synchronised: true }));
         let state = SessionState {
             kind: SessionKind::Client,
             client_id: "meter\n7".into(),
@@ -213,8 +216,8 @@ mod tests {
         assert_eq!(verdict, Verdict::Whole);
         insta::assert_snapshot!(output, @r#"
         file                           bytes        used     records
-        journal-0000000001.seg          8192         201           6
-        journal-0000000002.seg          8192         201           6
+        journal-0000000001.seg          8192         202           6
+        journal-0000000002.seg          8192         202           6
 
            queue    messages         bytes  whose
                0           1                retained messages
@@ -225,11 +228,11 @@ mod tests {
         "#);
         insta::assert_snapshot!(dumped(folder.path(), false).lines().take(6).collect::<Vec<_>>().join("\n"), @r#"
         1:64 time 12345 ms, 2026-11-22T12:40:08.017Z on the wall, synchronised
-        1:84 session queue 3 client "meter\n7" user "bob" expiry 3600 s window 20
-        1:113 publish "plants/a" 6 bytes qos 1 to 3/0
-        1:144 publish "plants/a" 6 bytes qos 1 to 3/1 0/0(retain)
-        1:178 received queue 3 0
-        1:189 away queue 3 since 12345 ms
+        1:85 session queue 3 client "meter\n7" user "bob" expiry 3600 s window 20
+        1:114 publish "plants/a" 6 bytes qos 1 to 3/0
+        1:145 publish "plants/a" 6 bytes qos 1 to 3/1 0/0(retain)
+        1:179 received queue 3 0
+        1:190 away queue 3 since 12345 ms
         "#);
         assert!(dumped(folder.path(), true).contains(r#" payload "21.5 \u{1b}""#));
         assert_eq!(contents(folder.path()), before);
@@ -252,7 +255,7 @@ mod tests {
         journal(folder.path());
         let whole = std::fs::read(folder.path().join(file_name(1))).unwrap();
         let changes: [(&str, fn(&mut Vec<u8>)); 3] = [
-            ("damaged: 29 bytes at 84", |bytes| bytes[100] ^= 1),
+            ("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1),
             ("damaged: the header", |bytes| bytes[17] ^= 1),
             ("damaged: ", |bytes| bytes.truncate(200)),
         ];
