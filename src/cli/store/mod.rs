@@ -254,7 +254,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         journal(folder.path());
         let whole = std::fs::read(folder.path().join(file_name(1))).unwrap();
-        let changes: [(&str, fn(&mut Vec<u8>)); 3] = [
+        type Change = fn(&mut Vec<u8>);
+        let changes: [(&str, Change); 3] = [
             ("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1),
             ("damaged: the header", |bytes| bytes[17] ^= 1),
             ("damaged: ", |bytes| bytes.truncate(200)),
