@@ -16,9 +16,9 @@ mod readings;
 mod record;
 mod recovery;
 mod restored;
-pub mod settings;
 mod scan;
 mod segment;
+pub mod settings;
 #[cfg(test)]
 mod simulated;
 mod statistics;
