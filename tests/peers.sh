@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients and
-# socat, and PyPI's pymodbus, paho-mqtt and prometheus-client in a virtual environment. Debian's packages are unpacked, never
-# installed, so no root is needed, nothing outside .peers/ changes and no service is started. From Debian's
-# source packages of mosquitto come the packet sequences that its project tests its own broker with.
+# Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients, socat
+# and libfaketime, and PyPI's pymodbus, paho-mqtt, pyserial and prometheus-client in a virtual environment. Debian's
+# packages are unpacked, never installed, so no root is needed, nothing outside .peers/ changes and no service is
+# started. From Debian's source packages of mosquitto come the packet sequences that its project tests its own broker
+# with.
 #
 #   tests/peers.sh          prints a line per peer; does nothing when all are there
 #
@@ -11,6 +12,8 @@ set -euo pipefail
 
 TOOLS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd socat)
 DEBIAN_PACKAGES=(mosquitto mosquitto-clients socat)
+# The one for programs of several threads.
+FAKETIME=libfaketimeMT.so.1
 PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5 prometheus-client==0.26.0)
 PYTHON_AT_LEAST=3.10
 # Releases of mosquitto whose packet sequences are played, with the checksum of their source. Each stays in Debian's
@@ -137,6 +140,22 @@ install_tools() {
   done
 }
 
+# The library that sets the clock of the program that it is loaded into. Only its name is the same on every system.
+install_faketime() {
+  local library
+  [ ! -e "$peers/lib/$FAKETIME" ] || return 0
+  mkdir -p "$peers/lib"
+  library=$(find /usr/lib /usr/lib64 /usr/local/lib -name "$FAKETIME" 2>/dev/null | head -n 1 || true)
+  if [ -z "$library" ]; then
+    echo "peers: unpacking libfaketime"
+    missing=$FAKETIME
+    unpack_debian libfaketime
+    library=$(cd "$peers/lib" && find ../debian -name "$FAKETIME" | head -n 1)
+    [ -n "$library" ] || fail "Debian's libfaketime holds no $FAKETIME: see $log"
+  fi
+  ln -sfn "$library" "$peers/lib/$FAKETIME"
+}
+
 # --- Python's packages -------------------------------------------------------------------------------------
 
 recent_enough() {
@@ -233,6 +252,7 @@ install_sequences() {
 
 : >"$log"
 install_tools
+install_faketime
 install_python
 install_sequences
 for tool in "${TOOLS[@]}"; do
@@ -242,6 +262,7 @@ for tool in "${TOOLS[@]}"; do
     printf 'peers: %-17s %s\n' "$tool" "unpacked in $peers"
   fi
 done
+printf 'peers: %-17s %s\n' libfaketime "$(readlink -f "$peers/lib/$FAKETIME")"
 for package in "${PYTHON_PACKAGES[@]}"; do
   printf 'peers: %-17s %s\n' "${package%%==*}" "${package##*==} in $peers/venv"
 done

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -172,11 +171,6 @@ pub fn status_messages(gateway: &str, device: &str, health: &Health) -> Vec<Mess
     [message("error", error), message("status", status)].into_iter().flatten().collect()
 }
 
-/// Milliseconds since the Unix epoch, for the time of a reading.
-pub fn unix_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
 /// A [`Publish`] that remembers what was published, for tests of adapters.
 #[cfg(test)]
 #[derive(Debug, Default)]
@@ -232,7 +226,7 @@ impl Recorder {
 mod tests {
     use super::*;
     use crate::health::HealthTable;
-    use crate::mqtt::{Quality, Reading};
+    use crate::mqtt::{Quality, Reading, Sampled};
 
     #[test]
     fn the_health_of_each_device_is_that_of_its_reports_and_readings() {
@@ -243,8 +237,13 @@ mod tests {
             AdapterHandle::new("edge".into(), recorder.clone(), Vec::new(), commands, CancellationToken::new())
                 .with_devices(vec![table.device("a"), table.device("b")]);
         let reading = |device: &str| {
-            let reading =
-                Reading { time_ms: 0, unit: None, quality: Quality::Good, device: device.into(), point: None };
+            let reading = Reading {
+                sampled: Sampled::at(0),
+                unit: None,
+                quality: Quality::Good,
+                device: device.into(),
+                point: None,
+            };
             MessageBuilder::new(&TopicName::new("t").unwrap(), b"1").reading(Arc::new(reading)).build()
         };
         handle.publish(&["a", "b", "b", "a", "nobody"].map(reading));

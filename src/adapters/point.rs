@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
-use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
+use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
 use crate::settings::{Duration, Located, Mistake, Qos, Template};
 
 /// How often devices are read where nothing else is said.
@@ -171,16 +171,16 @@ impl Point {
         (value, is_due)
     }
 
-    /// The message for a value sampled at `time_ms` (Unix epoch), or `None` where nothing is to be published:
+    /// The message for a value `sampled` then, or `None` where nothing is to be published:
     /// it did not change, it is no finite number, or the device has none (`value` is `None`) in a plain payload.
     /// `now_ms` is on a clock that never goes back.
-    pub fn message(&mut self, value: Option<Value>, time_ms: i64, now_ms: u64) -> Option<Message> {
+    pub fn message(&mut self, value: Option<Value>, sampled: Sampled, now_ms: u64) -> Option<Message> {
         let (value, is_due) = self.part(value, now_ms);
         if !is_due {
             return None;
         }
         let reading = Reading {
-            time_ms,
+            sampled,
             unit: self.unit.clone(),
             quality: if value.is_some() { Quality::Good } else { Quality::Bad },
             device: Arc::clone(&self.device),

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::point::{Point, Publishing, Reporting};
 use super::topics::{DeviceTopic, Names};
 use crate::mapping::{JsonPath, Linear, PayloadFormat, Value, ValueType, payload, text};
-use crate::mqtt::{Message, Quality, TopicName};
+use crate::mqtt::{Message, Quality, Sampled, TopicName};
 use crate::settings::names::check_point_name;
 use crate::settings::{Located, Mistake};
 
@@ -148,10 +148,10 @@ impl Source {
         Some((point.point.topic(), Writing { kind: point.kind, linear: point.linear }))
     }
 
-    /// What an answer gives, sampled at `time_ms` (Unix epoch); `now_ms` is on a clock that never goes back.
-    pub fn read(&mut self, answer: &Json, time_ms: i64, now_ms: u64) -> Harvest {
+    /// What an answer gives that was `sampled` then; `now_ms` is on a clock that never goes back.
+    pub fn read(&mut self, answer: &Json, sampled: Sampled, now_ms: u64) -> Harvest {
         if self.points.is_empty() {
-            return Harvest { messages: self.whole_message(answer, time_ms).into_iter().collect(), found: true };
+            return Harvest { messages: self.whole_message(answer, sampled).into_iter().collect(), found: true };
         }
         let object = self.format == PayloadFormat::Object;
         let mut harvest = Harvest::default();
@@ -172,12 +172,12 @@ impl Source {
                 due |= is_due;
                 values.push((index, value));
             } else {
-                harvest.messages.extend(point.point.message(value, time_ms, now_ms));
+                harvest.messages.extend(point.point.message(value, sampled, now_ms));
             }
         }
         if due {
             let named = values.iter().map(|(index, value)| (self.points[*index].point.name(), value.as_ref()));
-            harvest.messages.push(self.whole.object(named, time_ms));
+            harvest.messages.push(self.whole.object(named, sampled));
         }
         harvest
     }
@@ -195,17 +195,17 @@ impl Source {
         }
     }
 
-    fn whole_message(&self, answer: &Json, time_ms: i64) -> Option<Message> {
+    fn whole_message(&self, answer: &Json, sampled: Sampled) -> Option<Message> {
         if let (PayloadFormat::Object, Json::Object(object)) = (self.format, answer) {
             let values: Vec<(&str, Value)> =
                 object.iter().map(|(name, value)| (name.as_str(), Value::from_json(value))).collect();
-            return Some(self.whole.object(values.iter().map(|(name, value)| (*name, Some(value))), time_ms));
+            return Some(self.whole.object(values.iter().map(|(name, value)| (*name, Some(value))), sampled));
         }
         let value = (!answer.is_null()).then(|| Value::from_json(answer));
         let quality = if value.is_some() { Quality::Good } else { Quality::Bad };
-        let reading = self.whole.reading(time_ms, quality);
+        let reading = self.whole.reading(sampled, quality);
         let bytes = payload::encode(self.format, self.whole.topic.as_str(), value.as_ref(), &reading)?;
-        Some(self.whole.message(&bytes, time_ms, quality))
+        Some(self.whole.message(&bytes, sampled, quality))
     }
 }
 
@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn read(source: &mut Source, answer: &Json) -> Vec<(String, String)> {
-        let messages = source.read(answer, 0, 0).messages;
+        let messages = source.read(answer, Sampled::at(0), 0).messages;
         messages.iter().map(|m| (m.topic().into(), String::from_utf8_lossy(m.payload()).into_owned())).collect()
     }
 
@@ -307,7 +307,7 @@ mod tests {
         let expected = [published("edge/probe/t", "21.5"), published("edge/probe/h", "6.3")];
         assert_eq!(read(&mut source, &json!({"t": 21.5, "h": "63"})), expected);
         assert_eq!(read(&mut source, &json!({"t": null, "h": "wet"})), []);
-        assert!(!source.read(&json!({"x": 1}), 0, 0).found);
+        assert!(!source.read(&json!({"x": 1}), Sampled::at(0), 0).found);
     }
 
     #[test]

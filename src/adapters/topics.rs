@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::point::Publishing;
 use crate::mapping::{Value, payload};
-use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, TopicName};
+use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
 use crate::settings::{Located, Mistake, Place, Template};
 
 /// What stands for the names in a template.
@@ -90,9 +90,9 @@ impl DeviceTopic {
         })
     }
 
-    /// A message with `payload`, sampled at `time_ms` (Unix epoch).
-    pub fn message(&self, payload: &[u8], time_ms: i64, quality: Quality) -> Message {
-        let reading = self.reading(time_ms, quality);
+    /// A message with `payload`, `sampled` then.
+    pub fn message(&self, payload: &[u8], sampled: Sampled, quality: Quality) -> Message {
+        let reading = self.reading(sampled, quality);
         let builder = MessageBuilder::new(&self.topic, payload).qos(self.qos).retain(self.retain);
         builder.reading(Arc::new(reading)).build()
     }
@@ -101,15 +101,15 @@ impl DeviceTopic {
     pub fn object<'a>(
         &self,
         points: impl Iterator<Item = (&'a str, Option<&'a Value>)> + Clone,
-        time_ms: i64,
+        sampled: Sampled,
     ) -> Message {
         let quality = if points.clone().any(|(_, value)| value.is_some()) { Quality::Good } else { Quality::Bad };
-        self.message(&payload::encode_object(points, time_ms), time_ms, quality)
+        self.message(&payload::encode_object(points, sampled), sampled, quality)
     }
 
     /// What goes with a message of the whole device.
-    pub fn reading(&self, time_ms: i64, quality: Quality) -> Reading {
-        Reading { time_ms, unit: None, quality, device: Arc::clone(&self.device), point: None }
+    pub fn reading(&self, sampled: Sampled, quality: Quality) -> Reading {
+        Reading { sampled, unit: None, quality, device: Arc::clone(&self.device), point: None }
     }
 }
 

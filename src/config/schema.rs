@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::adapters::registry::Sections;
 use crate::mapping::PayloadFormat;
 use crate::settings::{Located, Named, NotYet, Qos, Template};
-use crate::{adapters, admin, bridge, broker, store};
+use crate::{adapters, admin, bridge, broker, clock, store};
 
 /// All sections of a configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -57,6 +57,8 @@ pub struct Gateway {
     pub qos: Qos,
     /// Whether readings are retained. Default `true`.
     pub retain: bool,
+    /// Whether the system's clock is believed: `auto`, `trusted` or `untrusted`. Default `auto`: once it is synchronised.
+    pub clock: clock::Trust,
     /// Announcement of points by MQTT discovery.
     pub homeassistant: Option<NotYet>,
 }
@@ -70,6 +72,7 @@ impl Default for Gateway {
             payload: PayloadFormat::Plain,
             qos: Qos(crate::mqtt::QoS::AtLeastOnce),
             retain: true,
+            clock: clock::Trust::Auto,
             homeassistant: None,
         }
     }

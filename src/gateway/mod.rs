@@ -82,6 +82,7 @@ impl Gateway {
     /// Where a socket cannot be opened; nothing runs then.
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
         let Configuration { settings, resolved, .. } = configuration;
+        clock::set_trust(settings.gateway.clock);
         let (mut opened, mut socket_files) = (Vec::new(), Vec::new());
         for listener in &resolved.listeners {
             let (sockets, file) = listen::open(listener).await.map_err(StartError::Listen)?;

@@ -1,10 +1,11 @@
 //! How a reading becomes the payload of a message.
 
 use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::map::Entry;
 use serde_json::{Map, Value as Json, json};
 
 use super::Value;
-use crate::mqtt::{Quality, Reading};
+use crate::mqtt::{Quality, Reading, Sampled};
 use crate::settings::NOT_AVAILABLE_YET;
 
 /// The shape of a payload (`payload:` in the configuration). Default `plain`.
@@ -47,18 +48,24 @@ pub fn encode(format: PayloadFormat, topic: &str, value: Option<&Value>, reading
             if let Some(unit) = &reading.unit {
                 object.insert("unit".into(), json!(&**unit));
             }
-            object.insert("time".into(), json!(rfc3339(reading.time_ms)));
-            object.insert("quality".into(), json!(quality(reading.quality)));
+            object.insert("time".into(), json!(rfc3339(reading.sampled.time_ms)));
+            object.insert("quality".into(), json!(quality(reading.overall_quality())));
             Some(Json::Object(object).to_string().into_bytes())
         }
     }
 }
 
-/// The payload of a whole device: its points by name, and the time of the sample.
-pub fn encode_object<'a>(points: impl IntoIterator<Item = (&'a str, Option<&'a Value>)>, time_ms: i64) -> Vec<u8> {
+/// The payload of a whole device: its points by name, and the time of the sample; where that is uncertain it says so.
+pub fn encode_object<'a>(points: impl IntoIterator<Item = (&'a str, Option<&'a Value>)>, sampled: Sampled) -> Vec<u8> {
     let mut object: Map<String, Json> =
         points.into_iter().map(|(name, value)| (name.to_owned(), value.map_or(Json::Null, Value::to_json))).collect();
-    object.entry("time").or_insert_with(|| json!(rfc3339(time_ms)));
+    // A device may have a `time` or a `quality` of its own.
+    if let Entry::Vacant(time) = object.entry("time") {
+        time.insert(json!(rfc3339(sampled.time_ms)));
+        if !sampled.is_certain() {
+            object.entry("quality").or_insert_with(|| json!(quality(Quality::Uncertain)));
+        }
+    }
     Json::Object(object).to_string().into_bytes()
 }
 
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn json_carries_unit_time_and_quality() {
         let reading = Reading {
-            time_ms: 0,
+            sampled: Sampled::at(0),
             unit: Some("V".into()),
             quality: Quality::Good,
             device: "meter".into(),

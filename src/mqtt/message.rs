@@ -7,34 +7,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::packet::Publish;
 use super::properties::{Forwardable, ForwardableBuilder};
-use super::{Millis, QoS, TopicName};
-
-/// What a reading knows about itself beyond its value. It travels with the message to the bridge that sends it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    /// When the value was sampled, in milliseconds since the Unix epoch.
-    pub time_ms: i64,
-    /// The physical unit, for example `kWh`.
-    pub unit: Option<Arc<str>>,
-    /// How far the value can be trusted.
-    pub quality: Quality,
-    /// The device that it was read from.
-    pub device: Arc<str>,
-    /// The point of the device; `None` where a message carries the whole device.
-    pub point: Option<Arc<str>>,
-}
-
-/// How far a reading can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Quality {
-    /// The device answered and the value is what it said.
-    #[default]
-    Good,
-    /// The value is there, but something about it is in doubt, for example its time.
-    Uncertain,
-    /// The device said that it has no value.
-    Bad,
-}
+use super::{Millis, QoS, Reading, TopicName};
 
 /// A message, shared: cloning it copies no bytes.
 #[derive(Debug, Clone)]

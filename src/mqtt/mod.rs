@@ -5,7 +5,7 @@
 //! ```
 //!
 //! * [`topic`] names, filters and matching; [`remap`] a route's `from -> to`.
-//! * [`message`] what is kept of a PUBLISH once somebody must keep it.
+//! * [`message`] what is kept of a PUBLISH once somebody must keep it; [`reading`] what it knows of its value.
 //! * [`wire`], [`codec`], [`packet`] one borrowed type per packet, for both versions.
 //! * [`connection`] the two halves of a connection; [`session`] what outlives it.
 
@@ -15,6 +15,7 @@ pub mod frame;
 pub mod message;
 pub mod packet;
 pub mod properties;
+pub mod reading;
 pub mod reason;
 pub mod remap;
 pub mod session;
@@ -27,8 +28,9 @@ pub(crate) mod tests;
 use std::num::NonZeroU16;
 
 pub use codec::{CodecError, Frame, Version};
-pub use message::{Message, MessageBuilder, Publication, Quality, Reading};
+pub use message::{Message, MessageBuilder, Publication};
 pub use packet::Packet;
+pub use reading::{Quality, Reading, Sampled};
 pub use reason::ReasonCode;
 pub use remap::Remap;
 pub use topic::{TopicError, TopicFilter, TopicName};

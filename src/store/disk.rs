@@ -9,6 +9,7 @@
 //! gone by since the last commit, and for settles and readings alone only after `commit_readings`: a settle that is
 //! lost makes one repetition, and a reading has mostly been delivered by then.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::filesystem::Lock;
-use super::fold::Time;
 use super::journal::{JournalOptions, Ticket};
 use super::log::{Index, Log};
+use super::reader::Bookmark;
 use super::readings::Readings;
 use super::record::{QueueId, Record, Sequences};
 use super::statistics::Statistics;
@@ -43,6 +44,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Disk {
     shared: Arc<Shared>,
     index: Arc<Index>,
+    /// Where each queue's last page ended.
+    bookmarks: Mutex<HashMap<QueueId, Bookmark, foldhash::fast::RandomState>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has ended.
     lock: Mutex<Option<Lock>>,
@@ -118,10 +121,17 @@ impl Disk {
             retry_at: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, index, writer: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+        Ok(Self {
+            shared,
+            index,
+            bookmarks: Mutex::default(),
+            writer: Mutex::new(Some(thread)),
+            lock: Mutex::new(Some(lock)),
+        })
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
+        self.shared.statistics.appended(batch.records);
         let mut pending = self.shared.lock();
         let Pending { bytes, readings, void, .. } = &mut *pending;
         let before = bytes.len();
@@ -213,6 +223,11 @@ impl Disk {
     /// What is alive, and where it stands.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Where each queue's last page ended.
+    pub fn bookmarks(&self) -> MutexGuard<'_, HashMap<QueueId, Bookmark, foldhash::fast::RandomState>> {
+        lock(&self.bookmarks)
     }
 
     pub fn statistics(&self) -> &Arc<Statistics> {
@@ -356,7 +371,7 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        let time = self.time();
+        let time = clock::moment();
         if !self.bytes.is_empty() {
             self.last_commit = Some(Instant::now());
             let length = self.bytes.len();
@@ -409,10 +424,6 @@ impl Writer {
         self.shared.statistics.failed(&describe(error));
         self.retry_at = Some(Instant::now() + RETRY);
         self.shared.over.notify_all();
-    }
-
-    fn time(&self) -> Time {
-        Time { now: clock::now(), wall_ms: clock::wall_ms(), is_synchronised: false }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::extents::{Extent, Extents, SegmentNumber};
 use super::record::{Delivered, Deliveries, MessageView, QueueId, Record, Sequences, SessionState};
 use super::restored::{Queued, RestoredSession};
+use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::{Message, Millis, PacketId, TopicFilter};
 
@@ -23,7 +24,7 @@ pub(super) struct Fold {
     segments: BTreeMap<SegmentNumber, Share>,
     next_queue: u64,
     /// What the clocks said last.
-    pub time: Option<Time>,
+    pub time: Option<Moment>,
 }
 
 /// How much of a segment lives.
@@ -33,14 +34,6 @@ pub(super) struct Share {
     pub alive: u64,
     /// Deliveries that ever stood there.
     pub total: u64,
-}
-
-/// What the clocks said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Time {
-    pub now: Millis,
-    pub wall_ms: i64,
-    pub is_synchronised: bool,
 }
 
 #[derive(Debug, Default)]
@@ -177,9 +170,7 @@ impl Fold {
                     queue.subscriptions.remove(*filter);
                 }
             }
-            Record::Time { now, wall_ms, is_synchronised } => {
-                self.time = Some(Time { now: *now, wall_ms: *wall_ms, is_synchronised: *is_synchronised });
-            }
+            Record::Time(moment) => self.time = Some(*moment),
             Record::CheckpointBegin { next_queue } => self.next_queue = self.next_queue.max(*next_queue),
             Record::Queue { .. } | Record::CheckpointEnd => {}
         }
@@ -340,8 +331,8 @@ impl Fold {
 
     /// Appends a checkpoint: all that is alive, but for the messages.
     pub fn put_checkpoint(&self, into: &mut Vec<u8>) {
-        if let Some(Time { now, wall_ms, is_synchronised }) = self.time {
-            Record::Time { now, wall_ms, is_synchronised }.put(into);
+        if let Some(moment) = self.time {
+            Record::Time(moment).put(into);
         }
         Record::CheckpointBegin { next_queue: self.next_queue }.put(into);
         for (&id, queue) in &self.queues {

@@ -18,7 +18,7 @@ use std::time::Instant;
 use super::checksum::{self, Salt};
 use super::extents::SegmentNumber;
 use super::filesystem::Filesystem;
-use super::fold::{Fold, Share, Time};
+use super::fold::{Fold, Share};
 use super::journal::JournalOptions;
 use super::record::{self, Record};
 use super::recovery::{Recovered, recover};
@@ -26,7 +26,7 @@ use super::restored::Restored;
 use super::scan::{END, Scanned};
 use super::segment::{self, FIRST_RECORD, Segment, SegmentError};
 use super::statistics::{PAGE, Statistics};
-use crate::mqtt::Millis;
+use crate::clock::Moment;
 
 /// Bytes of the log between two checkpoints, at least; a large checkpoint is rarer.
 const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
@@ -117,10 +117,10 @@ impl Log {
     ) -> Result<(Self, Restored, Vec<u64>), SegmentError> {
         let Recovered { opened, retained, replaced, report } = recover(&*filesystem)?;
         let sessions = opened.fold.sessions();
-        let now = opened.fold.time.map_or(Millis(0), |time| time.now);
+        let last_moment = opened.fold.time;
         let log = Self::new(filesystem, opened, options);
         log.report_space();
-        Ok((log, Restored { sessions, retained, now, report }, replaced))
+        Ok((log, Restored { sessions, retained, last_moment, report }, replaced))
     }
 
     fn new(filesystem: Arc<dyn Filesystem>, opened: Opened, options: &JournalOptions) -> Self {
@@ -154,11 +154,10 @@ impl Log {
     ///
     /// # Errors
     /// Where it is not certain that they are on disk: none of them counts. They may be written again.
-    pub fn commit(&mut self, records: &mut Vec<u8>, time: Time) -> io::Result<()> {
+    pub fn commit(&mut self, records: &mut Vec<u8>, time: Moment) -> io::Result<()> {
         // Each commit begins with the time: a gap that no later commit follows is one that was under way.
-        let Time { now, wall_ms, is_synchronised } = time;
         let mut bytes = Vec::with_capacity(records.len() + 64);
-        Record::Time { now, wall_ms, is_synchronised }.put(&mut bytes);
+        Record::Time(time).put(&mut bytes);
         bytes.append(records);
         let result = self.commit_bytes(&mut bytes);
         if result.is_err() {
@@ -194,7 +193,7 @@ impl Log {
     ///
     /// # Errors
     /// Where the disk refuses; everything that counted still does.
-    pub fn maintain(&mut self, time: Time) -> io::Result<()> {
+    pub fn maintain(&mut self, time: Moment) -> io::Result<()> {
         if self.is_checkpoint_due() {
             self.checkpoint()?;
         }
@@ -288,7 +287,7 @@ impl Log {
     }
 
     /// Brings what lives of a segment forward.
-    fn clean(&mut self, victim: SegmentNumber, time: Time) -> io::Result<()> {
+    fn clean(&mut self, victim: SegmentNumber, time: Moment) -> io::Result<()> {
         let Some(segment) = self.index.lock().files.get(&victim).cloned() else { return Ok(()) };
         let contents = segment.read()?;
         let mut moved = Vec::new();
@@ -330,7 +329,7 @@ impl Log {
         Ok(())
     }
 
-    fn commit_moved(&mut self, moved: &mut Vec<u8>, time: Time) -> io::Result<()> {
+    fn commit_moved(&mut self, moved: &mut Vec<u8>, time: Moment) -> io::Result<()> {
         if moved.is_empty() {
             return Ok(());
         }

@@ -157,7 +157,7 @@ impl Reading {
                 gaps.push(damage(offset, bytes.len() as u64 + Scanned::HEADER_BYTES));
                 continue;
             };
-            if let Record::Time { .. } = record {
+            if let Record::Time(_) = record {
                 // A later commit: what stands before it was on disk.
                 self.report.damage.append(&mut gaps);
             }

@@ -22,16 +22,17 @@ use serde_json::Value as Json;
 pub use self::client::Client;
 pub use self::settings::{Planned, Settings, conflicting_hooks};
 pub use self::webhook::{Hook, Webhooks};
-use super::handle::unix_millis;
+use crate::clock;
 use crate::mapping::{JsonPath, text};
+use crate::mqtt::Sampled;
 
 /// When the answer was sampled: by its own time where `path` finds one, else now. A missing time is logged once.
-fn sampled_at(answer: &Json, path: Option<&JsonPath>, device: &str, missed: &mut bool) -> i64 {
-    let Some(path) = path else { return unix_millis() };
-    path.find(answer).and_then(text::read_time).unwrap_or_else(|| {
+fn sampled_at(answer: &Json, path: Option<&JsonPath>, device: &str, missed: &mut bool) -> Sampled {
+    let Some(path) = path else { return clock::sample() };
+    path.find(answer).and_then(text::read_time).map(Sampled::at).unwrap_or_else(|| {
         if !std::mem::replace(missed, true) {
             tracing::warn!(device, %path, "the answer has no time of its own");
         }
-        unix_millis()
+        clock::sample()
     })
 }

@@ -132,9 +132,9 @@ impl Poll {
 
     fn handle_answer(&mut self, answer: &Json, handle: &AdapterHandle) -> Result<(), String> {
         let device = self.plan.source.device();
-        let time_ms = sampled_at(answer, self.plan.time.as_ref(), device, &mut self.time_missed);
+        let sampled = sampled_at(answer, self.plan.time.as_ref(), device, &mut self.time_missed);
         let now_ms = self.started.elapsed().as_millis() as u64;
-        let harvest = self.plan.source.read(answer, time_ms, now_ms);
+        let harvest = self.plan.source.read(answer, sampled, now_ms);
         if !harvest.found {
             return Err("no point found in the answer".into());
         }

@@ -110,7 +110,7 @@ async fn a_good_answer_becomes_points_with_their_own_time() {
     assert_eq!(running.recorder.published(), expected.map(|(topic, payload)| (topic.to_owned(), payload.to_owned())));
     let messages = running.recorder.messages();
     let reading = messages.last().unwrap().reading.as_ref().unwrap();
-    assert_eq!((reading.time_ms, reading.unit.as_deref()), (1_795_351_208_017, Some("kWh")));
+    assert_eq!((reading.sampled.time_ms, reading.unit.as_deref()), (1_795_351_208_017, Some("kWh")));
     running.stop().await;
 }
 

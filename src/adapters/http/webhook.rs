@@ -194,8 +194,8 @@ impl Mounted {
         } else {
             serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?
         };
-        let time_ms = sampled_at(&json, self.time.as_ref(), source.device(), time_missed);
-        let harvest = source.read(&json, time_ms, self.started.elapsed().as_millis() as u64);
+        let sampled = sampled_at(&json, self.time.as_ref(), source.device(), time_missed);
+        let harvest = source.read(&json, sampled, self.started.elapsed().as_millis() as u64);
         if !harvest.found {
             return Err("no point found in the body".into());
         }

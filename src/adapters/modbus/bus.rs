@@ -21,7 +21,8 @@ use super::frame::{Exception, Request, Response, Table};
 use super::layout::{Layout, TableRead};
 use super::plan::{self, Extent, Read};
 use super::wire::{Wire, WireError};
-use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health, handle::unix_millis};
+use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health};
+use crate::clock;
 use crate::mapping::{PayloadFormat, Value};
 use crate::mqtt::{Message, TopicName};
 
@@ -465,7 +466,7 @@ impl<W: Wire> Bus<W> {
         response: &Response,
         object: &mut Vec<(usize, Option<Value>)>,
     ) {
-        let (time_ms, now_ms) = (unix_millis(), self.started.elapsed().as_millis() as u64);
+        let (sampled, now_ms) = (clock::sample(), self.started.elapsed().as_millis() as u64);
         let mut messages: Vec<Message> = Vec::with_capacity(part.read.points.len());
         for index in &part.read.points {
             let point = &mut self.layout.points[*index];
@@ -479,7 +480,7 @@ impl<W: Wire> Bus<W> {
             if point.point.format() == PayloadFormat::Object {
                 object.push((*index, value));
             } else {
-                messages.extend(point.point.message(value, time_ms, now_ms));
+                messages.extend(point.point.message(value, sampled, now_ms));
             }
         }
         handle.publish(&messages);
@@ -491,7 +492,7 @@ impl<W: Wire> Bus<W> {
         }
         // In the order of the file, whatever the order of the addresses.
         values.sort_by_key(|(index, _)| *index);
-        let (time_ms, now_ms) = (unix_millis(), self.started.elapsed().as_millis() as u64);
+        let (sampled, now_ms) = (clock::sample(), self.started.elapsed().as_millis() as u64);
         let mut is_due = false;
         for (index, value) in &mut values {
             let (rounded, part_is_due) = self.layout.points[*index].point.part(value.take(), now_ms);
@@ -502,7 +503,7 @@ impl<W: Wire> Bus<W> {
             return;
         }
         let points = values.iter().map(|(index, value)| (self.layout.points[*index].point.name(), value.as_ref()));
-        let message = self.layout.devices[device].whole.object(points, time_ms);
+        let message = self.layout.devices[device].whole.object(points, sampled);
         handle.publish(&[message]);
     }
 }

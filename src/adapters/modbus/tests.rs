@@ -19,6 +19,7 @@ use crate::adapters::handle::Recorder;
 use crate::adapters::patience::within;
 use crate::adapters::point::Publishing;
 use crate::adapters::{Adapter, AdapterHandle};
+use crate::clock::testing;
 use crate::mqtt::{Message, MessageBuilder, TopicName};
 use crate::settings::Located;
 
@@ -348,6 +349,7 @@ async fn a_flood_of_commands_does_not_starve_the_polls() {
 
 #[tokio::test(start_paused = true)]
 async fn an_object_carries_what_is_read_together() {
+    let _wall = testing::set_wall(1_795_351_208_017, true);
     let plant = Plant::default();
     plant.set(1, Table::Holding, 0, &[1, 0x8000]);
     plant.set(1, Table::Coil, 0, &[1]);

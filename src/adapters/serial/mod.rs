@@ -27,11 +27,11 @@ use self::framing::LineFramer;
 use self::parse::{Heard, Parser};
 use self::port::Backoff;
 pub use self::settings::Settings;
-use super::handle::unix_millis;
 use super::line::{self, LineSettings};
 use super::source::Source;
 use super::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome};
-use crate::mqtt::TopicName;
+use crate::clock;
+use crate::mqtt::{Sampled, TopicName};
 
 /// A device that talks right after its port was opened may be in the middle of a line.
 const MIDDLE_OF_A_LINE: Duration = Duration::from_millis(100);
@@ -71,7 +71,7 @@ struct Line {
     /// When silence means offline.
     silence: Instant,
     /// The newest answer that `every` holds back, and when it was sampled.
-    newest: Option<(Json, i64)>,
+    newest: Option<(Json, Sampled)>,
     next_publish: Instant,
     next_ask: Option<Instant>,
 }
@@ -240,7 +240,7 @@ impl Serial {
             if let Heard::Answer(answer) = heard
                 && self.plan.source.finds(&answer)
             {
-                line.newest = Some((answer, unix_millis()));
+                line.newest = Some((answer, clock::sample()));
                 if line.next_publish <= now {
                     self.publish_newest(line, handle);
                 }
@@ -260,14 +260,14 @@ impl Serial {
     }
 
     fn publish_newest(&mut self, line: &mut Line, handle: &AdapterHandle) {
-        let Some((answer, time_ms)) = line.newest.take() else { return };
+        let Some((answer, sampled)) = line.newest.take() else { return };
         let now = Instant::now();
         // With `ask` the questions keep the pace.
         if let (Some(every), None) = (self.plan.every, &self.plan.ask) {
             line.next_publish = now + every;
         }
         let now_ms = now.duration_since(self.started).as_millis() as u64;
-        handle.publish(&self.plan.source.read(&answer, time_ms, now_ms).messages);
+        handle.publish(&self.plan.source.read(&answer, clock::correct(sampled), now_ms).messages);
     }
 
     async fn ask(&self, line: &mut Line, writer: &mut (impl AsyncWrite + Unpin)) -> Result<(), String> {

@@ -17,7 +17,8 @@ use super::*;
 use crate::adapters::handle::Recorder;
 use crate::adapters::patience::within;
 use crate::adapters::point::Publishing;
-use crate::mqtt::{Message, MessageBuilder};
+use crate::clock::testing;
+use crate::mqtt::{Message, MessageBuilder, Quality};
 use crate::settings::Located;
 
 /// The far end of a port: what a device does to it happens on `device`.
@@ -266,6 +267,44 @@ async fn with_every_only_the_newest_message_goes_out() {
     running.until("edge/probe/t", "4").await;
     assert_eq!(running.payloads("edge/probe/t"), ["1", "3", "4"]);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_sample_is_uncertain_until_the_wall_is_synchronised_and_then_corrected() {
+    // From 1970 on, and back from what a dead battery left.
+    for started_ms in [0, 3_000_000_000_000] {
+        let unsynchronised = testing::set_wall(started_ms, false);
+        let (running, mut device) = run_in_memory(serial(json!({
+            "port": "p", "parse": "json", "every": "10s", "payload": "json", "points": {"t": {}},
+        })));
+        let published = |count| {
+            running.recorder.until(move |all| all.iter().filter(|(to, _)| to == "edge/probe/t").count() == count)
+        };
+        device.write_all(b"{\"t\":1}\n").await.unwrap();
+        published(1).await;
+        let reading = || running.recorder.messages().pop().unwrap().reading.unwrap();
+        let first = reading();
+        assert!(first.sampled.time_ms - started_ms < 1_000 && !first.sampled.is_certain());
+        assert!(running.payloads("edge/probe/t")[0].ends_with(r#""quality":"uncertain"}"#));
+        assert_eq!(clock::correct(first.sampled), first.sampled, "nobody knows yet");
+
+        // Sampled before, published after: within `every` there is at most one.
+        device.write_all(b"{\"t\":2}\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (wall_ms, at) = (1_795_351_208_017, clock::now());
+        let synchronised = testing::set_wall(wall_ms, true);
+        published(2).await;
+        let second = reading();
+        assert_eq!((second.overall_quality(), second.sampled.is_certain()), (Quality::Good, true));
+        assert!(running.payloads("edge/probe/t")[1].ends_with(r#""quality":"good"}"#));
+        let early = first.sampled.uncertain_at.unwrap();
+        for (corrected, ago) in [(second.sampled, 1_000), (clock::correct(first.sampled), at.since(early))] {
+            let expected = wall_ms - ago as i64;
+            assert!(corrected.is_certain() && corrected.time_ms.abs_diff(expected) <= 2, "{corrected:?}, {expected}");
+        }
+        drop((unsynchronised, synchronised));
+        running.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,16 @@ pub fn peer_program(name: &str) -> PathBuf {
     program
 }
 
+/// A library of a test peer, to be loaded into a program before its own.
+///
+/// # Panics
+/// Where the peers are not installed.
+pub fn peer_library(name: &str) -> PathBuf {
+    let library = peer_folder().join("lib").join(name);
+    assert!(library.exists(), "the test peer {name} is not at {}: run `make peers`", library.display());
+    library
+}
+
 /// Where the test peers are installed.
 pub fn peer_folder() -> PathBuf {
     std::env::var_os("EDGEWAY_PEERS")
