@@ -7,7 +7,7 @@ use edgeway::broker::delivery::Delivery;
 use edgeway::broker::router::Origin;
 use edgeway::broker::session_slot::{Attachment, SessionSlot, Turn};
 use edgeway::broker::trie::Trie;
-use edgeway::broker::{QueueLimits, Router};
+use edgeway::broker::{QueueLimits, Router, WhenFull};
 use edgeway::clock;
 use edgeway::metrics::BrokerMetrics;
 use edgeway::mqtt::codec::{Framing, split_frame};
@@ -124,7 +124,7 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
     let metrics = Arc::<BrokerMetrics>::default();
     let router = Router::new(Arc::new(Journal::in_memory()), Arc::clone(&metrics));
     let filter = TopicFilter::new(TOPIC).expect("a valid filter");
-    let limits = QueueLimits { messages: 10, bytes: 1_000_000 };
+    let limits = QueueLimits { messages: 10, bytes: 1_000_000, when_full: WhenFull::DropOldest };
     let mut batch = Batch::default();
     let slots: Vec<(Arc<SessionSlot>, u64)> = (0..receivers)
         .map(|index| {
