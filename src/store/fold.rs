@@ -170,7 +170,12 @@ impl Fold {
                     queue.subscriptions.remove(*filter);
                 }
             }
-            Record::Time(moment) => self.time = Some(*moment),
+            Record::Time(moment) => {
+                // A commit between the opening and `clock::resume` is dated by a clock that has just begun.
+                if self.time.is_none_or(|last| last.now <= moment.now) {
+                    self.time = Some(*moment);
+                }
+            }
             Record::CheckpointBegin { next_queue } => self.next_queue = self.next_queue.max(*next_queue),
             Record::Queue { .. } | Record::CheckpointEnd => {}
         }
@@ -268,6 +273,15 @@ impl Fold {
                 .next()
                 .is_some_and(|run| run.first <= delivered.sequence && run.segment == Some(segment))
         })
+    }
+
+    /// What lives and stands in `segment`.
+    pub fn standing_in(&self, segment: SegmentNumber) -> Vec<(QueueId, Sequences)> {
+        let runs = |(&id, queue): (&QueueId, &Queue)| {
+            let here = queue.alive.iter().filter(|run| run.segment == Some(segment));
+            here.map(|run| (id, Sequences { first: run.first, last: run.last })).collect::<Vec<_>>()
+        };
+        self.queues.iter().flat_map(runs).collect()
     }
 
     /// Whether the message lives.

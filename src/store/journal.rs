@@ -1,12 +1,21 @@
 //! The journal's face: it takes batches of records, and says when they are committed.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::batch::{Batch, Pending};
-use super::record::QueueId;
-use super::restored::Page;
+use super::disk::Disk;
+use super::filesystem::{Filesystem, Folder, LockError};
+use super::log::Log;
+use super::reader;
+use super::record::{Delivered, QueueId};
+use super::restored::{Page, Restored};
+use super::segment::SegmentError;
+use super::statistics::Statistics;
 
 /// What an append gives: the batch is committed once [`Journal::is_committed`] says so of it. Tickets rise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -17,23 +26,126 @@ impl Ticket {
     pub const NONE: Self = Self(0);
 }
 
+/// What a journal on disk is opened with.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// The spacing of commits while nobody is held up.
+    pub commit: Duration,
+    /// The spacing of commits while somebody is.
+    pub commit_min: Duration,
+    /// How long readings wait, and what is settled.
+    pub commit_readings: Duration,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Bytes that living messages should take at most: beyond them segments that are half dead are cleaned.
+    pub limit: u64,
+    /// Where it counts.
+    pub statistics: Arc<Statistics>,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            commit: Duration::from_millis(100),
+            commit_min: Duration::from_millis(5),
+            commit_readings: Duration::from_secs(2),
+            segment_bytes: 4 * 1024 * 1024,
+            limit: 512 * 1024 * 1024,
+            statistics: Arc::default(),
+        }
+    }
+}
+
+/// Why a journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else has it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// It cannot be read, or was written by a newer version.
+    #[error(transparent)]
+    Unreadable(#[from] SegmentError),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] io::Error),
+}
+
 /// The journal. [`Journal::in_memory`] keeps nothing on disk: its tickets are committed when they are given out.
 #[derive(Debug)]
 pub struct Journal {
+    kind: Kind,
     records: AtomicU64,
     next_queue: AtomicU64,
     next_retained: AtomicU64,
 }
 
+#[derive(Debug)]
+enum Kind {
+    Memory,
+    Disk(Box<Disk>),
+}
+
 impl Journal {
     /// A journal that keeps nothing: what a restart would find is gone with the process.
     pub fn in_memory() -> Self {
-        Self { records: AtomicU64::new(0), next_queue: AtomicU64::new(1), next_retained: AtomicU64::new(0) }
+        Self::new(Kind::Memory, 1, 0)
+    }
+
+    /// Opens the journal in the folder `path`, which is made if it is not there, and gives back what it holds.
+    ///
+    /// # Errors
+    /// Where another process has it, a newer version has written it, or the folder cannot be used. Nothing has been
+    /// changed then.
+    pub fn open(path: &Path, options: &JournalOptions) -> Result<(Arc<Self>, Restored), OpenError> {
+        Self::open_in(Arc::new(Folder::create(path)?), options)
+    }
+
+    /// Opens the journal in a folder that is open.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_in(
+        filesystem: Arc<dyn Filesystem>,
+        options: &JournalOptions,
+    ) -> Result<(Arc<Self>, Restored), OpenError> {
+        let lock = filesystem.try_lock()?;
+        let (log, restored, replaced) = Log::open(filesystem, options)?;
+        let (next_queue, next_retained) = {
+            let index = log.index().lock();
+            (index.fold.next_queue(), index.fold.next_sequence(QueueId::RETAINED))
+        };
+        options.statistics.set_found(&restored.report);
+        let disk = Disk::start(log, options, lock)?;
+        let journal = Arc::new(Self::new(Kind::Disk(Box::new(disk)), next_queue, next_retained));
+        let mut batch = Batch::default();
+        for sequence in replaced {
+            batch.settle(Delivered { queue: QueueId::RETAINED, sequence });
+        }
+        journal.append(&mut batch);
+        Ok((journal, restored))
+    }
+
+    fn new(kind: Kind, next_queue: u64, next_retained: u64) -> Self {
+        Self {
+            kind,
+            records: AtomicU64::new(0),
+            next_queue: AtomicU64::new(next_queue),
+            next_retained: AtomicU64::new(next_retained),
+        }
+    }
+
+    /// Writes all that there is, and ends the writing: what is appended later is lost. `false` where not all could be
+    /// written. It waits for the disk.
+    pub fn close(&self) -> bool {
+        match &self.kind {
+            Kind::Memory => true,
+            Kind::Disk(disk) => disk.close(),
+        }
     }
 
     /// Whether it keeps anything.
     pub fn is_durable(&self) -> bool {
-        false
+        !matches!(self.kind, Kind::Memory)
     }
 
     /// A queue that no session has had.
@@ -53,23 +165,38 @@ impl Journal {
             return Ticket::NONE;
         }
         let records = batch.records;
-        let ticket = self.records.fetch_add(records, Ordering::Relaxed) + records;
-        if let Some(pending) = &batch.receipt {
-            pending.resolve(ticket);
-        }
+        let taken = self.records.fetch_add(records, Ordering::Relaxed) + records;
+        let ticket = match &self.kind {
+            Kind::Memory => {
+                if let Some(pending) = &batch.receipt {
+                    pending.resolve(taken);
+                }
+                Ticket(taken)
+            }
+            Kind::Disk(disk) => disk.append(batch),
+        };
         batch.clear();
-        Ticket(ticket)
+        ticket
     }
 
     /// Whether the batch of `ticket` survives a power cut, or, in memory, is as safe as it will ever be.
     pub fn is_committed(&self, ticket: Ticket) -> bool {
-        ticket.0 <= self.records.load(Ordering::Relaxed)
+        match &self.kind {
+            Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
+            Kind::Disk(disk) => disk.is_committed(ticket),
+        }
     }
 
-    /// Ready once `ticket` is committed; wakes the task of `cx` then.
-    pub fn poll_committed(&self, ticket: Ticket, _cx: &mut Context<'_>) -> Poll<()> {
-        debug_assert!(self.is_committed(ticket), "in memory every ticket is committed");
-        Poll::Ready(())
+    /// Ready once `ticket` is committed; wakes the task of `cx` then. To be called once for a ticket and a task: each
+    /// call that has to wait is remembered.
+    pub fn poll_committed(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.kind {
+            Kind::Memory => {
+                debug_assert!(self.is_committed(ticket), "in memory every ticket is committed");
+                Poll::Ready(())
+            }
+            Kind::Disk(disk) => disk.poll_committed(ticket, cx),
+        }
     }
 
     /// The ticket of a batch that was pending; `None` while it has not been appended.
@@ -78,27 +205,40 @@ impl Journal {
     }
 
     /// Says that somebody can do nothing until `ticket` is committed: it is, as soon as the spacing of commits allows.
-    pub fn hurry(&self, _ticket: Ticket) {}
+    pub fn hurry(&self, ticket: Ticket) {
+        match &self.kind {
+            Kind::Memory => {}
+            Kind::Disk(disk) => disk.hurry(ticket),
+        }
+    }
 
     /// Whether it takes more: not while the disk does not keep up, or is full. Then nobody should be read who makes
     /// records; [`Journal::poll_room`] tells when it does again.
     pub fn has_room(&self) -> bool {
-        true
+        match &self.kind {
+            Kind::Memory => true,
+            Kind::Disk(disk) => disk.has_room(),
+        }
     }
 
     /// Ready once [`Journal::has_room`]; wakes the task of `cx` then.
-    pub fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.kind {
+            Kind::Memory => Poll::Ready(()),
+            Kind::Disk(disk) => disk.poll_room(cx),
+        }
     }
 
-    /// Reads messages of `queue` back, from the sequence `from` on: no more than `messages`, and none beyond the first
-    /// that brings them to `bytes`. It reads files: call it where waiting harms nobody.
+    /// Reads messages of `queue` back, from the sequence `from` on: no more than `messages`, and no more than the first
+    /// that brings them to about `bytes`. It reads files: call it where waiting harms nobody.
     ///
     /// # Errors
     /// Where the files cannot be read; what they hold is still there.
     pub fn read(&self, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
-        let _ = (queue, from, messages, bytes);
-        Ok(Page { is_last: true, ..Page::default() })
+        match &self.kind {
+            Kind::Memory => Ok(Page { is_last: true, ..Page::default() }),
+            Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
+        }
     }
 
     /// Records taken so far.
@@ -109,7 +249,6 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Delivered;
     use super::*;
 
     #[test]

@@ -4,23 +4,37 @@
 //! back until the [`Ticket`] that it got is committed.
 
 mod batch;
+mod checksum;
+mod disk;
 mod extents;
 mod filesystem;
 mod fold;
 mod journal;
+mod log;
+mod reader;
 mod readings;
 mod record;
+mod recovery;
 mod restored;
+mod scan;
+mod segment;
 #[cfg(test)]
 mod simulated;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Batch, Pending};
+pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
-pub use journal::{Journal, Ticket};
+pub use journal::{Journal, JournalOptions, OpenError, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
     SessionKind, SessionState, StoredWill,
 };
 pub use restored::{Damage, Page, PagedMessage, Queued, Report, Restored, RestoredRetained, RestoredSession};
+pub use scan::{END, Scan, Scanned};
+pub use segment::{
+    Contents, FIRST_RECORD, FORMAT, Opened, Segment, SegmentError, Segments, State, file_name, number_of,
+};
 pub use statistics::{Day, Failure, Figures, PAGE, Statistics};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{QueueId, Sequences, SessionState};
+use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::{Message, Millis, PacketId, QoS, TopicFilter};
 
@@ -13,8 +14,8 @@ pub struct Restored {
     pub sessions: Vec<RestoredSession>,
     /// Retained messages, in the order of their topics.
     pub retained: Vec<RestoredRetained>,
-    /// What the gateway's clock goes on from.
-    pub now: Millis,
+    /// What the clocks said last: what [`crate::clock::resume`] goes on from.
+    pub last: Option<Moment>,
     /// What was found on the way.
     pub report: Report,
 }

@@ -88,6 +88,8 @@ struct Inode {
     dropped: BTreeMap<usize, Vec<Vec<u8>>>,
     /// Lengths since the last sync.
     lengths: Vec<usize>,
+    /// What reads fail on.
+    unreadable: Option<std::ops::Range<usize>>,
     /// Blocks that take room.
     blocks: std::collections::BTreeSet<usize>,
     handles: usize,
@@ -179,6 +181,15 @@ impl Simulated {
         {
             *byte ^= mask;
             self.put(name, &bytes);
+        }
+    }
+
+    /// Lets reads of these bytes of a file fail, as those of a bad sector do.
+    pub fn set_unreadable(&self, name: &str, bytes: std::ops::Range<usize>) {
+        let mut disk = self.disk();
+        let file = disk.names.get(name).copied();
+        if let Some(inode) = file.and_then(|file| disk.files.get_mut(&file)) {
+            inode.unreadable = Some(bytes);
         }
     }
 
@@ -534,8 +545,13 @@ impl Drop for Open {
 impl File for Open {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         let disk = self.folder.disk();
-        let bytes = disk.files[&self.file].bytes.get(offset as usize..).unwrap_or_default();
+        let inode = &disk.files[&self.file];
+        let bytes = inode.bytes.get(offset as usize..).unwrap_or_default();
         let count = bytes.len().min(into.len());
+        let end = offset as usize + count;
+        if inode.unreadable.as_ref().is_some_and(|bad| bad.start < end && (offset as usize) < bad.end) {
+            return Err(io::Error::other("input/output error"));
+        }
         into[..count].copy_from_slice(&bytes[..count]);
         Ok(count)
     }

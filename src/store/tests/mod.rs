@@ -1,0 +1,9 @@
+//! The journal as a whole: on a disk that crashes, and with the thread that writes.
+
+mod reopening;
+
+use std::sync::Arc;
+
+use super::simulated::{Chance, Simulated};
+use super::*;
+use crate::mqtt::{Message, Publication, QoS, TopicName};
