@@ -1,4 +1,4 @@
-//! What runs in the gateway and how it is: bridges and adapters write it, `$SYS` and the status page read it.
+//! What runs in the gateway and how it is: bridges, adapters and the journal write it, `$SYS` and `/healthz` read it.
 //!
 //! Whoever runs a part keeps its entry; the table forgets it when that is dropped.
 
@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// All parts of the gateway that can be well or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HealthTable {
+    store: StoreHealth,
     bridges: Mutex<Vec<Weak<BridgeHealth>>>,
     devices: Mutex<Vec<Weak<DeviceHealth>>>,
     changed: Arc<Notify>,
@@ -27,6 +28,36 @@ pub struct Backlog {
     pub in_flight: u64,
     /// Messages that its full queue has dropped so far.
     pub dropped: u64,
+    /// Whether the queue is full: the next message is dropped, or its publisher refused.
+    pub is_full: bool,
+}
+
+/// How the journal is.
+#[derive(Debug)]
+pub struct StoreHealth {
+    failure: Mutex<Option<Arc<str>>>,
+    warning: Mutex<Option<Arc<str>>>,
+    changed: Arc<Notify>,
+}
+
+/// How well the gateway is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// All is well.
+    Ok,
+    /// Somebody should look, and nothing is lost or held up now.
+    Warning,
+    /// A promise is not kept: nothing can be committed, or a queue is full.
+    Failed,
+}
+
+/// How well the gateway is, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What makes it [`Level::Failed`], in words.
+    pub failures: Vec<String>,
+    /// What somebody should look at, in words.
+    pub warnings: Vec<String>,
 }
 
 /// How a bridge is.
@@ -53,7 +84,40 @@ struct State {
     changed: Arc<Notify>,
 }
 
+impl Default for HealthTable {
+    fn default() -> Self {
+        let changed = Arc::<Notify>::default();
+        let store = StoreHealth { failure: Mutex::default(), warning: Mutex::default(), changed: Arc::clone(&changed) };
+        Self { store, bridges: Mutex::default(), devices: Mutex::default(), changed }
+    }
+}
+
 impl HealthTable {
+    /// The journal's entry.
+    pub fn store(&self) -> &StoreHealth {
+        &self.store
+    }
+
+    /// How well all of it is. That a bridge has no link or a device does not answer is what a gateway lives with:
+    /// their entries say so.
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        verdict.failures.extend(self.store.failure().map(|reason| format!("nothing can be committed: {reason}")));
+        verdict.warnings.extend(self.store.warning().map(|warning| warning.to_string()));
+        for bridge in self.bridges() {
+            let Backlog { dropped, is_full, .. } = bridge.backlog();
+            if is_full {
+                verdict.failures.push(format!("the queue of the bridge {} is full", bridge.name()));
+            }
+            if dropped > 0 {
+                let messages = if dropped == 1 { "message" } else { "messages" };
+                let name = bridge.name();
+                verdict.warnings.push(format!("the full queue of the bridge {name} has dropped {dropped} {messages}"));
+            }
+        }
+        verdict
+    }
+
     /// An entry for the bridge `name`, which is not connected yet; `backlog` tells what waits for it when it is asked,
     /// and must not wait itself.
     pub fn bridge(&self, name: &str, backlog: impl Fn() -> Backlog + Send + Sync + 'static) -> Arc<BridgeHealth> {
@@ -92,6 +156,53 @@ impl HealthTable {
     /// Completes when a part has become well or unwell since this was awaited last. One task awaits it. Cancel-safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+impl Verdict {
+    /// How well.
+    pub fn level(&self) -> Level {
+        match (self.failures.is_empty(), self.warnings.is_empty()) {
+            (false, _) => Level::Failed,
+            (true, false) => Level::Warning,
+            (true, true) => Level::Ok,
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl StoreHealth {
+    /// Notes why nothing can be committed, or that everything can.
+    pub fn set_failure(&self, reason: Option<Arc<str>>) {
+        let before = std::mem::replace(&mut *lock(&self.failure), reason.clone());
+        if before != reason {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes what somebody should know of until the gateway starts again.
+    pub fn set_warning(&self, warning: &str) {
+        *lock(&self.warning) = Some(warning.into());
+        self.changed.notify_one();
+    }
+
+    /// Why nothing can be committed; `None` while all is well.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        lock(&self.failure).clone()
+    }
+
+    /// What somebody should know of.
+    pub fn warning(&self) -> Option<Arc<str>> {
+        lock(&self.warning).clone()
     }
 }
 
@@ -245,5 +356,24 @@ mod tests {
         bridge.connected();
         assert_eq!((bridge.is_connected(), bridge.connects()), (true, 1));
         assert_eq!(bridge.last_error().as_deref(), Some("refused"));
+    }
+    #[test]
+    fn a_full_queue_and_a_failing_journal_are_failures_and_what_is_over_is_a_warning() {
+        let table = HealthTable::default();
+        assert_eq!((table.verdict(), table.verdict().level()), (Verdict::default(), Level::Ok));
+        let bridge = table.bridge("cloud", || Backlog { dropped: 2, ..Backlog::default() });
+        bridge.disconnected("refused");
+        table.device("meter").offline("timeout");
+        table.store().set_warning("3 messages cannot be read");
+        let verdict = table.verdict();
+        let warnings = ["3 messages cannot be read", "the full queue of the bridge cloud has dropped 2 messages"];
+        assert_eq!((verdict.level(), verdict.warnings), (Level::Warning, warnings.map(str::to_owned).to_vec()));
+        let _full = table.bridge("office", || Backlog { is_full: true, ..Backlog::default() });
+        table.store().set_failure(Some("no space left".into()));
+        let verdict = table.verdict();
+        let failures = ["nothing can be committed: no space left", "the queue of the bridge office is full"];
+        assert_eq!((verdict.level(), verdict.failures), (Level::Failed, failures.map(str::to_owned).to_vec()));
+        table.store().set_failure(None);
+        assert_eq!(table.verdict().failures.len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Edgeway, an MQTT gateway for the edge. ARCHITECTURE.md draws the house.
 
 pub mod adapters;
+pub mod admin;
 pub mod bridge;
 pub mod broker;
 pub mod cli;

@@ -58,7 +58,7 @@ impl Bridge {
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
             let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting.waiting();
-            Backlog { queued, queued_bytes, in_flight, dropped }
+            Backlog { queued, queued_bytes, in_flight, dropped, is_full: false }
         });
         Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions }
     }

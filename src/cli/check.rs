@@ -9,6 +9,7 @@ use crate::bridge::plan::{PlannedRoute, RouteQos};
 use crate::bridge::settings::Retain;
 use crate::broker::access::{Anonymous, Rules};
 use crate::config::{self, Configuration, Environment};
+use crate::store::settings::Plan as StoragePlan;
 
 /// Users that are named.
 const MAX_USERS: usize = 10;
@@ -68,6 +69,10 @@ pub fn summary(configuration: &Configuration) -> String {
     if let Some(anonymous) = anonymous_line(&resolved.rules) {
         lines.add(format_args!("anonymous {anonymous}"));
     }
+    lines.add(format_args!("storage   {}", storage_line(&resolved.storage)));
+    if let Some(admin) = &resolved.admin {
+        lines.add(format_args!("admin     http://{}:{}/healthz and /metrics", admin.host, admin.port));
+    }
     if let Some((host, port)) = &resolved.webhooks {
         lines.add(format_args!("webhooks  {host}:{port}"));
     }
@@ -99,6 +104,16 @@ pub fn summary(configuration: &Configuration) -> String {
         }
     }
     lines.0
+}
+
+/// Where messages are kept, how much of them, and what happens then.
+fn storage_line(storage: &StoragePlan) -> String {
+    let StoragePlan { disk, limit, when_full } = storage;
+    let place = match disk {
+        Some(disk) => disk.path.display().to_string(),
+        None => "in memory: what waits is gone after a restart".into(),
+    };
+    format!("{place}; {}MB for bridges, then {when_full}", limit / 1024 / 1024)
 }
 
 struct Lines(String);
@@ -185,6 +200,7 @@ bridges:
         /edgeway.yaml: no mistakes
         gateway   edge-01
         listens   mqtt://127.0.0.1:1883
+        storage   /var/lib/edgeway; 512MB for bridges, then drop_oldest
         devices   none
         bridge    cloud to mqtt://cloud.example.com:1883 as edge-01-cloud
           send    edge-01/meter/# -> plants/meter/#, qos 2, retained

@@ -8,6 +8,7 @@ mod passwd;
 mod payload;
 mod publish;
 mod run;
+mod store;
 mod subscribe;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Demo),
     /// Make the hash of a password for `users`.
     Passwd(passwd::Passwd),
+    /// Look at the journal of a gateway that is stopped.
+    Store(store::Store),
     /// Publish messages, like mosquitto_pub.
     Pub(Box<publish::Publish>),
     /// Subscribe and print what comes, like mosquitto_sub.
@@ -52,6 +55,7 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Passwd(command) => command.run(),
+            Command::Store(command) => command.run(),
             Command::Pub(command) => {
                 start_log(command.connection.debug, command.connection.quiet);
                 on_one_thread("pub", command.run())

@@ -17,7 +17,7 @@ const MAX_WORKERS: usize = 4;
 #[derive(Debug, clap::Args)]
 pub struct Run {
     /// The configuration: a file, or a folder of *.yaml files [default: /etc/edgeway/edgeway.yaml, then
-    /// config/edgeway.yaml]
+    /// config/edgeway.yaml; where neither is, a broker for this machine that keeps everything in memory]
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
 }
@@ -26,9 +26,12 @@ impl Run {
     /// Runs to the end. 2 where the configuration has mistakes, 1 where the gateway cannot start.
     pub fn run(self) -> ExitCode {
         let environment = Environment::process();
-        let read = config::find(self.config.as_deref())
-            .map_err(config::Refused::from)
-            .and_then(|path| config::read(&path, &environment));
+        let read = match config::find(self.config.as_deref()) {
+            Ok(path) => config::read(&path, &environment),
+            // To try it out nobody has to write a file first.
+            Err(config::LoadError::Nowhere) => Ok(config::built_in(&environment)),
+            Err(error) => Err(error.into()),
+        };
         let configuration = match read {
             Ok(configuration) => configuration,
             Err(refused) => {

@@ -29,6 +29,7 @@ pub use sources::Sources;
 pub use validate::Resolved;
 
 use crate::settings::Mistake;
+use crate::store::settings::Plan as StoragePlan;
 
 /// A configuration without mistakes.
 #[derive(Debug)]
@@ -65,6 +66,17 @@ impl Refused {
             Self::Mistakes { sources, mistakes } => diagnostic::render(sources, mistakes, colour),
         }
     }
+}
+
+/// What runs without any file: the broker on this machine, with everything in memory.
+pub fn built_in(environment: &Environment<'_>) -> Configuration {
+    let settings = Settings::default();
+    let mut mistakes = Vec::new();
+    let mut resolved = validate::resolve(&settings, &environment.host_name, Path::new(""), &mut mistakes);
+    // Nobody has said that a folder of the system may be written to.
+    resolved.storage = StoragePlan::default();
+    debug_assert!(mistakes.is_empty(), "{mistakes:?}");
+    Configuration { path: "built in".into(), settings, resolved }
 }
 
 /// Reads and checks the file at `path`, or the folder whose `*.yaml` files are merged by section.

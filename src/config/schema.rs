@@ -1,12 +1,11 @@
 //! The whole configuration: one field for each section, composed of the settings of the modules below.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
 
 use crate::adapters::registry::Sections;
 use crate::mapping::PayloadFormat;
 use crate::settings::{Located, Named, NotYet, Qos, Template};
-use crate::{adapters, bridge, broker, clock};
+use crate::{adapters, admin, bridge, broker, clock, store};
 
 /// All sections of a configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -17,9 +16,9 @@ pub struct Settings {
     /// The broker inside.
     pub broker: Located<broker::settings::Settings>,
     /// What is kept on disk.
-    pub storage: Storage,
-    /// The page and the REST interface.
-    pub admin: Option<NotYet>,
+    pub storage: Located<store::settings::Settings>,
+    /// The listener of `/healthz` and `/metrics`.
+    pub admin: Option<Located<admin::Settings>>,
     /// The listener of the hooks under `http`.
     pub webhooks: Webhooks,
     /// What is logged.
@@ -75,35 +74,6 @@ impl Default for Gateway {
             retain: true,
             clock: clock::Trust::Auto,
             homeassistant: None,
-        }
-    }
-}
-
-/// The section `storage`. This version keeps everything in memory.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// `true` keeps nothing on disk.
-    pub in_memory: InMemory,
-    /// The folder of the journal.
-    pub path: Option<NotYet>,
-    /// Spacing of disk commits.
-    pub commit: Option<NotYet>,
-    /// The most that all queues hold together.
-    pub limit: Option<NotYet>,
-    /// What happens then.
-    pub when_full: Option<NotYet>,
-}
-
-/// `in_memory: true`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InMemory;
-
-impl<'de> Deserialize<'de> for InMemory {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match bool::deserialize(deserializer)? {
-            true => Ok(Self),
-            false => Err(D::Error::custom("storage on disk is not available yet\nwrite `in_memory: true`")),
         }
     }
 }

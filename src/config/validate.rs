@@ -6,6 +6,7 @@ use std::path::Path;
 use super::schema::Settings;
 use crate::adapters::point::Publishing;
 use crate::adapters::registry::Planned;
+use crate::admin;
 use crate::bridge::Plan;
 use crate::broker::access::Rules;
 use crate::broker::settings::Listener;
@@ -13,6 +14,7 @@ use crate::mapping::PayloadFormat;
 use crate::mqtt::TopicName;
 use crate::settings::names::{check_bridge_name, check_device_names, level_problem};
 use crate::settings::{Located, Mistake, Place, split_host};
+use crate::store::settings::Plan as StoragePlan;
 
 /// What the rules made of the settings.
 #[derive(Debug, Default)]
@@ -23,6 +25,10 @@ pub struct Resolved {
     pub listeners: Vec<Listener>,
     /// Who may connect to the broker, and do what.
     pub rules: Rules,
+    /// What is kept on disk.
+    pub storage: StoragePlan,
+    /// The listener of `/healthz` and `/metrics`.
+    pub admin: Option<admin::Plan>,
     /// The address of the webhooks, host and port.
     pub webhooks: Option<(String, u16)>,
     /// The bridges.
@@ -49,8 +55,22 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
         Ok(broker) => (resolved.listeners, resolved.rules) = (broker.listeners, broker.rules),
         Err(more) => mistakes.extend(more),
     }
+    match settings.storage.resolve(folder) {
+        _ if !is_clean(settings.storage.place) => {}
+        Ok(storage) => resolved.storage = storage,
+        Err(more) => mistakes.extend(more),
+    }
+    if let Some(admin) = settings.admin.as_ref().filter(|admin| is_clean(admin.place)) {
+        match admin.resolve() {
+            Ok(admin) => resolved.admin = Some(admin),
+            Err(more) => mistakes.extend(more),
+        }
+    }
     if let Some(listen) = &settings.webhooks.listen {
         match webhooks(listen) {
+            Ok((host, port)) if resolved.admin.as_ref().is_some_and(|admin| admin.is_at(&host, port)) => {
+                mistakes.push(listen.mistake("`admin` listens there").help("another port"));
+            }
             Ok(address) => resolved.webhooks = Some(address),
             Err(mistake) => mistakes.push(mistake),
         }

@@ -1,22 +1,27 @@
 //! The gateway: builds everything from a configuration, watches over it, and stops it in order.
 //!
 //! ```text
-//! start: sockets, sessions of bridges, adapters (their devices `offline`), `$SYS`, then listeners accept
-//! stop:  listeners, adapters, bridges (what is in flight, `offline`), clients (DISCONNECT 0x8B)
+//! start: sockets, journal, sessions of bridges, adapters (their devices `offline`), `$SYS`, then listeners accept
+//! stop:  listeners, adapters, bridges (what is in flight, `offline`), clients (DISCONNECT 0x8B), journal
 //! ```
 
 mod devices;
 mod listen;
+mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use listen::ListenError;
+pub use storage::StorageError;
 
 use crate::adapters::http::Webhooks;
+use crate::admin::Admin;
 use crate::bridge::Bridge;
 use crate::broker::access::Accesses;
 use crate::broker::access::hash::NoRandomness;
@@ -29,8 +34,10 @@ use crate::config::Configuration;
 use crate::health::HealthTable;
 use crate::mqtt::{MessageBuilder, QoS, TopicName};
 use crate::net::server_tls::ServerTls;
-use crate::store::Journal;
+use crate::settings::Secret;
+use crate::store::Statistics;
 use listen::SocketFile;
+use storage::Opened;
 
 /// Between two looks whether certificates were replaced.
 const CERTIFICATE_CHECKS: Duration = Duration::from_secs(2);
@@ -43,6 +50,9 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen: {0}")]
     Listen(ListenError),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// Passwords cannot be checked.
     #[error("cannot check passwords: {0}")]
     Passwords(#[from] NoRandomness),
@@ -58,8 +68,11 @@ pub struct Gateway {
     adapters: TaskTracker,
     bridges: TaskTracker,
     health: Arc<HealthTable>,
+    admin: TaskTracker,
+    admin_address: Option<std::net::SocketAddr>,
     stop_adapters: CancellationToken,
     stop_bridges: CancellationToken,
+    stop_admin: CancellationToken,
 }
 
 impl Gateway {
@@ -87,17 +100,29 @@ impl Gateway {
             }
         }
 
+        let admin = match &resolved.admin {
+            Some(admin) => listen::bind(&admin.host, admin.port).await.map_err(StartError::Listen)?.pop(),
+            None => None,
+        };
+
         let entrances = entrances(&resolved.listeners)?;
-        let broker = Broker::start(settings.broker.limits(), Arc::new(Journal::in_memory()));
+        let health = Arc::<HealthTable>::default();
+        // Last of all that may be refused: nothing has to be undone.
+        let bridges = resolved.bridges.iter().filter_map(|plan| plan.queue_bytes).fold(0, u64::saturating_add);
+        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, bridges, &health).await?;
+        let broker = Broker::start(settings.broker.limits(), journal);
         let gateway = Self {
             broker,
             addresses,
             socket_files,
             adapters: TaskTracker::new(),
             bridges: TaskTracker::new(),
-            health: Arc::default(),
+            health,
+            admin: TaskTracker::new(),
+            admin_address: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
             stop_adapters: CancellationToken::new(),
             stop_bridges: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
         let bridges: Vec<Bridge> =
@@ -107,7 +132,15 @@ impl Gateway {
         for bridge in bridges {
             gateway.bridges.spawn(bridge.run(gateway.stop_bridges.clone()));
         }
-        sys_topics::start(&gateway.broker, Arc::clone(&gateway.health), settings.broker.sys_interval());
+        sys_topics::start(
+            &gateway.broker,
+            Arc::clone(&gateway.health),
+            statistics.clone(),
+            settings.broker.sys_interval(),
+        );
+        if let Some(listener) = admin {
+            gateway.serve_admin(listener, statistics, resolved.admin.and_then(|admin| admin.password));
+        }
         gateway.watch_certificates(&resolved.listeners);
         for ((listener, sockets), entrance) in opened.into_iter().zip(entrances) {
             for socket in sockets {
@@ -129,6 +162,11 @@ impl Gateway {
         &self.addresses
     }
 
+    /// The address that `/healthz` and `/metrics` are served at, with the port that it got.
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin_address
+    }
+
     /// Stops in order. What does not stop within a few seconds is left behind, and named in the log.
     pub async fn stop(self) {
         tracing::info!("stopping");
@@ -140,8 +178,24 @@ impl Gateway {
         if tokio::time::timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::warn!(clients = self.broker.tasks().len(), "some clients are left behind");
         }
+        self.stop_admin.cancel();
+        wait(&self.admin, "admin").await;
+        if !storage::close(self.broker.router.journal(), GRACE).await {
+            let error = self.health.store().failure().unwrap_or_else(|| "it takes too long".into());
+            tracing::error!(%error, "not everything could be written; nothing of it had been acknowledged");
+        }
         drop(self.socket_files);
         tracing::info!("stopped");
+    }
+
+    /// Serves `/healthz` and `/metrics`.
+    fn serve_admin(&self, listener: TcpListener, statistics: Option<Arc<Statistics>>, password: Option<Secret>) {
+        if let Some(address) = self.admin_address {
+            tracing::info!(url = %format_args!("http://{address}"), "serving /healthz and /metrics");
+        }
+        let (broker, health) = (Arc::clone(&self.broker), Arc::clone(&self.health));
+        let admin = Admin { broker, health, statistics, password, started: Instant::now() };
+        self.admin.spawn(admin.serve(listener, self.stop_admin.clone()));
     }
 
     /// Has new certificates taken without a restart.

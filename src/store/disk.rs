@@ -9,6 +9,7 @@
 //! gone by since the last commit, and for settles and readings alone only after `commit_readings`: a settle that is
 //! lost makes one repetition, and a reading has mostly been delivered by then.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ use super::batch::Batch;
 use super::filesystem::Lock;
 use super::journal::{JournalOptions, Ticket};
 use super::log::{Index, Log};
+use super::reader::Bookmark;
 use super::readings::Readings;
 use super::record::{QueueId, Record, Sequences};
 use super::statistics::Statistics;
@@ -42,6 +44,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Disk {
     shared: Arc<Shared>,
     index: Arc<Index>,
+    /// Where each queue's last page ended.
+    bookmarks: Mutex<HashMap<QueueId, Bookmark, foldhash::fast::RandomState>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has ended.
     lock: Mutex<Option<Lock>>,
@@ -117,7 +121,13 @@ impl Disk {
             retry_at: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, index, writer: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+        Ok(Self {
+            shared,
+            index,
+            bookmarks: Mutex::default(),
+            writer: Mutex::new(Some(thread)),
+            lock: Mutex::new(Some(lock)),
+        })
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
@@ -212,6 +222,11 @@ impl Disk {
     /// What is alive, and where it stands.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Where each queue's last page ended.
+    pub fn bookmarks(&self) -> MutexGuard<'_, HashMap<QueueId, Bookmark, foldhash::fast::RandomState>> {
+        lock(&self.bookmarks)
     }
 
     pub fn statistics(&self) -> &Arc<Statistics> {

@@ -18,6 +18,7 @@ mod recovery;
 mod restored;
 mod scan;
 mod segment;
+pub mod settings;
 #[cfg(test)]
 mod simulated;
 mod statistics;

@@ -3,15 +3,31 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::checksum;
 use super::disk::Disk;
 use super::extents::{Extent, SegmentNumber};
-use super::record::{Delivered, Deliveries, How, MessageView, QueueId, Record, Sequences};
+use super::record::{self, Delivered, Deliveries, How, MessageView, QueueId, Record, Sequences};
 use super::restored::{Page, PagedMessage};
 use super::scan::Scanned;
-use super::segment::Segment;
+use super::segment::{FIRST_RECORD, Segment};
 
 /// How often a plan is made anew because messages were moved while they were read.
 const ATTEMPTS: usize = 3;
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// Places that are remembered.
+const MAX_BOOKMARKS: usize = 1024;
+
+/// Where a queue's last page ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bookmark {
+    segment: SegmentNumber,
+    /// The first sequence that was not in the page.
+    sequence: u64,
+    offset: u64,
+}
 
 /// As [`super::Journal::read`].
 pub(super) fn read(disk: &Disk, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
@@ -28,7 +44,7 @@ pub(super) fn read(disk: &Disk, queue: QueueId, from: u64, messages: usize, byte
         let mut found = BTreeMap::new();
         for (&number, segment) in &files {
             let wanted: Vec<&Extent> = runs.iter().filter(|run| run.segment == Some(number)).collect();
-            collect(segment, queue, &wanted, &mut found)?;
+            collect(disk, segment, queue, wanted, &mut found)?;
         }
         let mut lost = Vec::new();
         let mut has_moved = false;
@@ -69,32 +85,100 @@ fn plan(disk: &Disk, queue: QueueId, from: u64, messages: usize, bytes: usize) -
     (runs, is_last, files)
 }
 
-/// Takes the messages that are wanted of a segment.
-fn collect(
-    segment: &Segment,
+/// What is wanted of one segment, and what has been found.
+struct Search<'a> {
     queue: QueueId,
-    wanted: &[&Extent],
-    found: &mut BTreeMap<u64, PagedMessage>,
-) -> io::Result<()> {
-    let mut missing: u64 = wanted.iter().map(|run| run.last - run.first + 1).sum();
-    let is_wanted = |sequence: u64| wanted.iter().any(|run| (run.first..=run.last).contains(&sequence));
-    let contents = segment.read()?;
-    for scanned in segment.scan(&contents) {
-        let Scanned::Record { bytes, .. } = scanned else { continue };
-        let (message, deliveries) = match Record::decode(bytes) {
-            Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) => {
-                (message, deliveries)
-            }
-            _ => continue,
-        };
-        if let Some((sequence, how)) = delivery_to(queue, &deliveries, &is_wanted)
-            && found.insert(sequence, paged(sequence, &how, &message)).is_none()
+    wanted: Vec<&'a Extent>,
+    missing: u64,
+    found: &'a mut BTreeMap<u64, PagedMessage>,
+}
+
+impl Search<'_> {
+    /// Takes a record. Whether all has been found.
+    fn take(&mut self, record: &[u8]) -> bool {
+        if let Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) =
+            Record::decode(record)
         {
-            missing -= 1;
-            if missing == 0 {
+            let is_wanted = |sequence| self.wanted.iter().any(|run| (run.first..=run.last).contains(&sequence));
+            if let Some((sequence, how)) = delivery_to(self.queue, &deliveries, &is_wanted)
+                && self.found.insert(sequence, paged(sequence, &how, &message)).is_none()
+            {
+                self.missing -= 1;
+            }
+        }
+        self.missing == 0
+    }
+
+    /// Takes records from `offset` on, up to the last that is missing. Where the next stands; `None` where not all was
+    /// found.
+    fn run_from(&mut self, segment: &Segment, mut offset: u64) -> io::Result<Option<u64>> {
+        let mut chunk = Vec::new();
+        let mut length = CHUNK_BYTES;
+        loop {
+            let left = segment.bytes.saturating_sub(offset).min(length as u64) as usize;
+            chunk.resize(left, 0);
+            segment.file.read_exact_at(offset, &mut chunk)?;
+            let mut rest = &chunk[..];
+            while let Some(record) = checksum::verify(rest, segment.seed) {
+                let bytes = record::HEADER_BYTES + record.len();
+                let is_done = self.take(record);
+                rest = &rest[bytes..];
+                if is_done {
+                    return Ok(Some(offset + (chunk.len() - rest.len()) as u64));
+                }
+            }
+            let next = rest.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+            let taken = chunk.len() - rest.len();
+            offset += taken as u64;
+            // Either the chunk ends within a record, or no record stands here.
+            let is_whole = rest.len() >= record::HEADER_BYTES && record::HEADER_BYTES + next <= rest.len();
+            if is_whole || next as u64 > segment.bytes || offset + rest.len() as u64 >= segment.bytes {
+                return Ok(None);
+            }
+            length = CHUNK_BYTES.max(record::HEADER_BYTES + next);
+        }
+    }
+
+    /// Takes all records that can be read.
+    fn run(&mut self, segment: &Segment) -> io::Result<()> {
+        let contents = segment.read()?;
+        for scanned in segment.scan(&contents) {
+            if let Scanned::Record { bytes, .. } = scanned
+                && self.take(bytes)
+            {
                 break;
             }
         }
+        Ok(())
+    }
+}
+
+/// Takes the messages that are wanted of a segment, from where the queue's last page ended there, if it did.
+fn collect(
+    disk: &Disk,
+    segment: &Segment,
+    queue: QueueId,
+    wanted: Vec<&Extent>,
+    found: &mut BTreeMap<u64, PagedMessage>,
+) -> io::Result<()> {
+    let missing = wanted.iter().map(|run| run.last - run.first + 1).sum();
+    let first = wanted.first().map_or(0, |run| run.first);
+    let last = wanted.last().map_or(0, |run| run.last);
+    let bookmark = disk.bookmarks().get(&queue).copied();
+    let offset = bookmark.filter(|mark| mark.segment == segment.number && mark.sequence <= first);
+    let mut search = Search { queue, wanted, missing, found };
+    match search.run_from(segment, offset.map_or(FIRST_RECORD, |mark| mark.offset))? {
+        Some(offset) => {
+            let mark = Bookmark { segment: segment.number, sequence: last + 1, offset };
+            let mut bookmarks = disk.bookmarks();
+            if bookmarks.len() >= MAX_BOOKMARKS {
+                // Most are of queues that have drained or ended; the others find their place again.
+                bookmarks.clear();
+            }
+            bookmarks.insert(queue, mark);
+        }
+        // They need not stand in their order; and something may not be readable on the way.
+        None => search.run(segment)?,
     }
     Ok(())
 }

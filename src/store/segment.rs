@@ -209,6 +209,20 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+impl Segment {
+    /// Writes the records that a batch holds encoded at `offset`; gives where they end. For tests of what reads them.
+    pub fn write_batch(&self, offset: u64, batch: &super::batch::Batch) -> io::Result<u64> {
+        let mut bytes = batch.bytes.clone();
+        super::checksum::seal_records(&mut bytes, self.seed);
+        let end = offset + bytes.len() as u64;
+        bytes.extend_from_slice(&END);
+        self.file.write_at(offset, &bytes)?;
+        self.file.sync()?;
+        Ok(end)
+    }
+}
+
 impl Segments {
     /// Opens the segments of a folder, and changes nothing.
     ///

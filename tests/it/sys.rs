@@ -53,6 +53,8 @@ fn every_name_that_mosquitto_tells_is_told_and_means_the_same() {
                     "{value}"
                 );
             }
+            "$SYS/gateway/health/state" => assert_eq!(value, "ok"),
+            "$SYS/gateway/store/state" => assert_eq!(value, "in_memory"),
             _ => assert!(value.parse::<f64>().is_ok_and(|number| number >= 0.0), "{topic} is {value}"),
         }
     }

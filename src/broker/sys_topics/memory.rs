@@ -2,14 +2,15 @@
 
 /// Bytes of memory that the process has in RAM.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) current: u64,
+pub struct Memory {
+    /// Now.
+    pub current: u64,
     /// The most that it has had.
-    pub(super) highest: u64,
+    pub highest: u64,
 }
 
 /// `None` where there is no `/proc`.
-pub(super) fn of_this_process() -> Option<Memory> {
+pub fn of_this_process() -> Option<Memory> {
     // The kernel makes this text up when it is read; no disk is waited for.
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

@@ -2,10 +2,12 @@
 //! and dashboards read.
 //!
 //! Values are retained, of QoS 0 (nobody who is away wants a backlog of them, and no disk is written for them), and
-//! published when they have changed. What a bridge or a device is, is told at once; everything else at an interval.
+//! published when they have changed. How the gateway, a bridge or a device is, is told at once; everything else at an
+//! interval.
 
+mod journal;
 mod load;
-mod memory;
+pub mod memory;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -19,6 +21,7 @@ use crate::clock;
 use crate::health::HealthTable;
 use crate::metrics::Tally;
 use crate::mqtt::{Message, MessageBuilder, TopicName};
+use crate::store::Statistics;
 use load::Load;
 
 /// Whether a topic is the broker's own: nobody else publishes to it.
@@ -27,12 +30,12 @@ pub(super) fn is_system(topic: &str) -> bool {
 }
 
 /// Publishes what is known now, and then at each `interval` what has changed, until the broker stops. Nothing with an
-/// interval of 0.
-pub fn start(broker: &Arc<Broker>, health: Arc<HealthTable>, interval: Duration) {
+/// interval of 0. `statistics` are those of the journal; `None` where nothing is kept.
+pub fn start(broker: &Arc<Broker>, health: Arc<HealthTable>, statistics: Option<Arc<Statistics>>, interval: Duration) {
     if interval.is_zero() {
         return;
     }
-    let mut topics = SysTopics::new(Arc::clone(broker), health);
+    let mut topics = SysTopics::new(Arc::clone(broker), health, statistics);
     topics.publish_all();
     let cancelled = broker.cancellation().clone();
     broker.tasks().spawn(async move {
@@ -52,6 +55,7 @@ pub fn start(broker: &Arc<Broker>, health: Arc<HealthTable>, interval: Duration)
 struct SysTopics {
     broker: Arc<Broker>,
     health: Arc<HealthTable>,
+    statistics: Option<Arc<Statistics>>,
     started: Instant,
     loads: Vec<Load>,
     /// What has been published last, by topic.
@@ -72,20 +76,25 @@ struct Totals {
 }
 
 /// What all sessions hold together, those of bridges too.
-#[derive(Default)]
-struct Held {
-    messages: u64,
-    bytes: u64,
-    in_flight: u64,
-    subscriptions: u64,
-    shared_subscriptions: u64,
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Messages that wait or are in flight.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these, sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Subscriptions that are not shared.
+    pub subscriptions: u64,
+    /// Those that are.
+    pub shared_subscriptions: u64,
     /// Of clients that are connected: what waits for their sockets.
     outgoing: u64,
     outgoing_bytes: u64,
 }
 
 impl SysTopics {
-    fn new(broker: Arc<Broker>, health: Arc<HealthTable>) -> Self {
+    fn new(broker: Arc<Broker>, health: Arc<HealthTable>, statistics: Option<Arc<Statistics>>) -> Self {
         let now = Instant::now();
         let loads = vec![
             Load::new("messages/received", now, |totals| totals.received.packets()),
@@ -98,7 +107,7 @@ impl SysTopics {
             Load::new("sockets", now, |totals| totals.connections),
             Load::new("connections", now, |totals| totals.connects),
         ];
-        Self { broker, health, started: now, loads, published: HashMap::new() }
+        Self { broker, health, statistics, started: now, loads, published: HashMap::new() }
     }
 
     /// Publishes all values that have changed, and clears those that there are no more.
@@ -169,7 +178,7 @@ impl SysTopics {
         tell("connections/socket/count", &totals.connections);
 
         let retained = self.broker.router.retained_count() as u64;
-        let held = self.held();
+        let held = held(&self.broker, &self.health);
         tell("retained messages/count", &retained);
         tell("messages/inflight", &held.in_flight);
         tell("messages/stored", &(retained + held.messages));
@@ -188,10 +197,14 @@ impl SysTopics {
                 tell(&format!("load/{}/{minutes}min", load.name()), &format_args!("{average:.2}"));
             }
         }
+        if let Some(statistics) = &self.statistics {
+            journal::tell_figures(statistics, &held, values);
+        }
     }
 
-    /// Which bridges and devices are well: 1, or 0.
+    /// Whether all is well; and which bridges and devices are: 1, or 0.
     fn tell_states(&self, values: &mut Values) {
+        journal::tell_state(&self.health, self.statistics.is_some(), values);
         for bridge in self.health.bridges() {
             let state = u8::from(bridge.is_connected());
             values.tell(&format!("$SYS/broker/connection/{}/state", bridge.name()), &state);
@@ -212,6 +225,7 @@ impl SysTopics {
             tell("queued_bytes", &backlog.queued_bytes);
             tell("in_flight", &backlog.in_flight);
             tell("dropped", &backlog.dropped);
+            tell("full", &u8::from(backlog.is_full));
             tell("connects", &bridge.connects());
             if let Some(error) = bridge.last_error() {
                 tell("last_error", &error);
@@ -227,37 +241,38 @@ impl SysTopics {
             }
         }
     }
-
-    fn held(&self) -> Held {
-        let mut held = Held::default();
-        for slot in self.broker.all_sessions() {
-            let waiting = slot.waiting();
-            held.messages += waiting.queued + waiting.in_flight;
-            held.bytes += waiting.queued_bytes + waiting.in_flight_bytes;
-            held.in_flight += waiting.in_flight;
-            if waiting.is_connected {
-                held.outgoing += waiting.queued + waiting.buffered;
-                held.outgoing_bytes += waiting.queued_bytes + waiting.buffered_bytes;
-            }
-            for filter in &*slot.filters() {
-                let shared = filter.share().is_some();
-                *(if shared { &mut held.shared_subscriptions } else { &mut held.subscriptions }) += 1;
-            }
-        }
-        for bridge in self.health.bridges() {
-            let backlog = bridge.backlog();
-            held.messages += backlog.queued + backlog.in_flight;
-            held.bytes += backlog.queued_bytes;
-            held.in_flight += backlog.in_flight;
-        }
-        held
-    }
 }
 
 impl Values {
     fn tell(&mut self, topic: &str, value: &dyn Display) {
         self.0.push((topic.to_owned(), value.to_string()));
     }
+}
+
+/// What all sessions hold together, now.
+pub fn held(broker: &Broker, health: &HealthTable) -> Held {
+    let mut held = Held::default();
+    for slot in broker.all_sessions() {
+        let waiting = slot.waiting();
+        held.messages += waiting.queued + waiting.in_flight;
+        held.bytes += waiting.queued_bytes + waiting.in_flight_bytes;
+        held.in_flight += waiting.in_flight;
+        if waiting.is_connected {
+            held.outgoing += waiting.queued + waiting.buffered;
+            held.outgoing_bytes += waiting.queued_bytes + waiting.buffered_bytes;
+        }
+        for filter in &*slot.filters() {
+            let shared = filter.share().is_some();
+            *(if shared { &mut held.shared_subscriptions } else { &mut held.subscriptions }) += 1;
+        }
+    }
+    for bridge in health.bridges() {
+        let backlog = bridge.backlog();
+        held.messages += backlog.queued + backlog.in_flight;
+        held.bytes += backlog.queued_bytes;
+        held.in_flight += backlog.in_flight;
+    }
+    held
 }
 
 /// An empty value clears what is retained.

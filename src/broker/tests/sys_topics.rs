@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::broker::sys_topics;
 use crate::health::{Backlog, HealthTable};
+use crate::store::{Report, Statistics};
 use tokio::time::{Instant, advance};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -96,7 +97,7 @@ fn clients_are_counted_through_takeover_clean_start_and_end() {
 async fn it_tells_under_the_names_of_mosquitto() {
     let world = World::in_memory();
     let health = Arc::new(HealthTable::default());
-    sys_topics::start(&world.broker, health, INTERVAL);
+    sys_topics::start(&world.broker, health, None, INTERVAL);
     let mut peer = watcher(&world, "$SYS/#").await;
     let before = values(&mut peer).await;
     for (topic, value) in [
@@ -146,7 +147,7 @@ async fn it_tells_under_the_names_of_mosquitto() {
 #[tokio::test(start_paused = true)]
 async fn what_sessions_hold_is_told() {
     let world = World::in_memory();
-    sys_topics::start(&world.broker, Arc::default(), INTERVAL);
+    sys_topics::start(&world.broker, Arc::default(), None, INTERVAL);
     let mut away = resuming(Version::V5, "away");
     away.keep_alive = 0;
     away.session_expiry_interval = 15;
@@ -189,7 +190,7 @@ async fn what_sessions_hold_is_told() {
 #[tokio::test(start_paused = true)]
 async fn wildcards_at_the_first_level_see_nothing_of_it_and_nothing_of_it_is_recorded() {
     let world = World::in_memory();
-    sys_topics::start(&world.broker, Arc::default(), INTERVAL);
+    sys_topics::start(&world.broker, Arc::default(), None, INTERVAL);
     let mut away = resuming(Version::V5, "durable");
     away.keep_alive = 0;
     let mut durable = world.connect_as(away).await;
@@ -216,10 +217,11 @@ async fn wildcards_at_the_first_level_see_nothing_of_it_and_nothing_of_it_is_rec
 async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gone() {
     let world = World::in_memory();
     let health = Arc::new(HealthTable::default());
-    let bridge = health.bridge("cloud", || Backlog { queued: 3, queued_bytes: 600, in_flight: 2, dropped: 1 });
+    let bridge =
+        health.bridge("cloud", || Backlog { queued: 3, queued_bytes: 600, in_flight: 2, dropped: 1, is_full: false });
     let meter = health.device("meter 1");
     meter.offline("starting");
-    sys_topics::start(&world.broker, Arc::clone(&health), INTERVAL);
+    sys_topics::start(&world.broker, Arc::clone(&health), None, INTERVAL);
     let mut peer = watcher(&world, "$SYS/#").await;
     let told = values(&mut peer).await;
     for (topic, value) in [
@@ -230,6 +232,7 @@ async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gon
         ("gateway/bridges/cloud/queued_bytes", "600"),
         ("gateway/bridges/cloud/in_flight", "2"),
         ("gateway/bridges/cloud/dropped", "1"),
+        ("gateway/bridges/cloud/full", "0"),
         ("gateway/bridges/cloud/connects", "0"),
         ("gateway/devices/meter 1/state", "0"),
         ("gateway/devices/meter 1/error", "starting"),
@@ -271,16 +274,66 @@ async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gon
     advance(INTERVAL).await;
     let gone: Vec<String> =
         values(&mut peer).await.into_iter().filter(|(_, value)| value.is_empty()).map(|(t, _)| t).collect();
-    assert_eq!(gone.len(), 7 + 1 + 3, "{gone:?}");
+    assert_eq!(gone.len(), 8 + 1 + 3 + 1, "{gone:?}");
     drop(peer);
     let mut late = watcher(&world, "$SYS/gateway/#").await;
-    assert!(values(&mut late).await.is_empty());
+    let told = values(&mut late).await;
+    let expected = [("$SYS/gateway/health/state", "ok"), ("$SYS/gateway/store/state", "in_memory")];
+    assert_eq!(told, expected.map(|(topic, value)| (topic.to_owned(), value.to_owned())).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_journal_is_told_of_at_once_and_its_numbers_at_an_interval() {
+    let world = World::in_memory();
+    let (health, statistics) = (Arc::new(HealthTable::default()), Arc::<Statistics>::default());
+    statistics.set_found(&Report { lost_messages: 3, ..Report::default() });
+    sys_topics::start(&world.broker, Arc::clone(&health), Some(Arc::clone(&statistics)), INTERVAL);
+    let mut peer = watcher(&world, "$SYS/gateway/#").await;
+    let told = values(&mut peer).await;
+    for (topic, value) in [("health/state", "ok"), ("store/state", "ok"), ("store/lost_messages", "3")] {
+        assert_eq!(told[&format!("$SYS/gateway/{topic}")], value, "{topic}");
+    }
+
+    let now = Instant::now();
+    health.store().set_failure(Some("no space".into()));
+    let told = values(&mut peer).await;
+    let expected = [
+        ("$SYS/gateway/health/reasons", "nothing can be committed: no space"),
+        ("$SYS/gateway/health/state", "failed"),
+        ("$SYS/gateway/store/error", "no space"),
+        ("$SYS/gateway/store/state", "failed"),
+    ];
+    assert_eq!(told, expected.map(|(topic, value)| (topic.to_owned(), value.to_owned())).into());
+    assert_eq!(Instant::now(), now, "no interval has passed");
+
+    health.store().set_failure(None);
+    statistics.appended(5);
+    statistics.committed(100, 2, Duration::from_millis(7));
+    statistics.set_space(2, 8 << 20, 60);
+    values(&mut peer).await;
+    advance(INTERVAL).await;
+    let told = values(&mut peer).await;
+    for (topic, value) in [
+        ("health/reasons", ""),
+        ("store/error", ""),
+        ("store/records", "5"),
+        ("store/commits", "1"),
+        ("store/commits/last_ms", "7"),
+        ("store/bytes/written", "100"),
+        ("store/bytes/device", "8192"),
+        ("store/bytes/day", "1179648"),
+        ("store/bytes/disk", "8388608"),
+        ("store/bytes/alive", "60"),
+        ("store/segments", "2"),
+    ] {
+        assert_eq!(told[&format!("$SYS/gateway/{topic}")], value, "{topic}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_interval_of_nothing_tells_nothing() {
     let world = World::in_memory();
-    sys_topics::start(&world.broker, Arc::default(), Duration::ZERO);
+    sys_topics::start(&world.broker, Arc::default(), None, Duration::ZERO);
     assert_eq!(world.broker.router.retained_count(), 0);
     world.broker.stop().await;
 }

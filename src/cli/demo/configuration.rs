@@ -65,6 +65,7 @@ const TEMPLATE: &str = r#"# What `edgeway demo` runs: five devices, the gateway 
 
 gateway: { name: demo }
 broker: { listen: "mqtt://127.0.0.1:@GATEWAY@" }
+storage: { path: data }              # beside this file; without it /var/lib/edgeway
 webhooks: { listen: "127.0.0.1:@WEBHOOKS@" }
 
 modbus:

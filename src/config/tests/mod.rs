@@ -98,7 +98,7 @@ bridges:
 fn what_is_not_built_yet_is_refused_in_words() {
     let text = "\
 broker: { listen: \"mqtts://127.0.0.1\" }
-storage: { in_memory: false, path: /var/lib/edgeway }
+admin: { listen: \"127.0.0.1:8080\", full: true }
 exec: { ups: { command: [python3] } }
 bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: high } ] } }
 ";
@@ -111,19 +111,11 @@ bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: hi
       |
       = help: for example tls: { cert: server.crt, key: server.key }
 
-    error: storage on disk is not available yet
-     --> /edgeway.yaml:2:23
+    error: `full` is not available yet
+     --> /edgeway.yaml:2:36
       |
-    2 | storage: { in_memory: false, path: /var/lib/edgeway }
-      |                       ^^^^^
-      |
-      = help: write `in_memory: true`
-
-    error: `path` is not available yet
-     --> /edgeway.yaml:2:30
-      |
-    2 | storage: { in_memory: false, path: /var/lib/edgeway }
-      |                              ^^^^
+    2 | admin: { listen: "127.0.0.1:8080", full: true }
+      |                                    ^^^^
 
     error: `exec` is not available yet
      --> /edgeway.yaml:3:1
@@ -143,7 +135,73 @@ bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: hi
     4 | bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: "#", priority: high } ] } }
       |                                                                   ^^^^^^^^
 
-    6 mistakes in the configuration
+    5 mistakes in the configuration
+    "##);
+}
+
+#[test]
+fn what_storage_and_admin_do_not_allow_is_said_at_its_place() {
+    let text = "\
+storage: { in_memory: true, path: data }
+admin: { listen: \"0.0.0.0:8080\" }
+";
+    insta::assert_snapshot!(mistakes(text), @r##"
+    error: `path` means nothing where nothing is kept on disk
+     --> /edgeway.yaml:1:35
+      |
+    1 | storage: { in_memory: true, path: data }
+      |                       ----        ^^^^
+      |                       |
+      |                       nothing is
+      |
+      = help: take one of the two away
+
+    error: beyond this machine it wants a `password`
+     --> /edgeway.yaml:2:18
+      |
+    2 | admin: { listen: "0.0.0.0:8080" }
+      |                  ^^^^^^^^^^^^^^
+      |
+      = help: for example password: "${ADMIN_PASSWORD}"
+
+    error: beyond this machine it is not encrypted: TLS is not available yet
+     --> /edgeway.yaml:2:18
+      |
+    2 | admin: { listen: "0.0.0.0:8080" }
+      |                  ^^^^^^^^^^^^^^
+      |
+      = help: write `insecure: true` where that is what you want
+
+    3 mistakes in the configuration
+    "##);
+    let text = "\
+storage:
+  commit: 2ms
+  commit_min: 5ms
+admin: { listen: \"127.0.0.1:8080\" }
+webhooks: { listen: \"127.0.0.1:8080\" }
+";
+    insta::assert_snapshot!(mistakes(text), @r##"
+    error: `commit_min` is at most `commit`, which is 2ms
+     --> /edgeway.yaml:3:15
+      |
+    3 |   commit_min: 5ms
+      |               ^^^
+      |
+     ::: /edgeway.yaml:2:11
+      |
+    2 |   commit: 2ms
+      |           --- `commit`
+
+    error: `admin` listens there
+     --> /edgeway.yaml:5:21
+      |
+    5 | webhooks: { listen: "127.0.0.1:8080" }
+      |                     ^^^^^^^^^^^^^^^^
+      |
+      = help: another port
+
+    2 mistakes in the configuration
     "##);
 }
 
@@ -408,15 +466,27 @@ proptest::proptest! {
 }
 
 #[test]
+fn without_a_file_there_is_a_broker_for_this_machine_that_keeps_nothing() {
+    let Configuration { resolved, .. } = built_in(&environment());
+    assert_eq!(resolved.gateway, "edge-01");
+    assert_eq!(resolved.listeners.iter().map(ToString::to_string).collect::<Vec<_>>(), ["mqtt://127.0.0.1:1883"]);
+    assert_eq!(resolved.storage.disk, None);
+    let (_folder, read) = read_files(&[("edgeway.yaml", "{}")]);
+    assert!(read.unwrap().resolved.storage.disk.is_some(), "a file stands for a gateway that is kept");
+}
+
+#[test]
 fn the_examples_of_the_reference_have_no_mistakes() {
     let references = [
         include_str!("../../../README.md"),
         include_str!("../../../docs/configuration.md"),
         include_str!("../../../docs/configuration/access.md"),
+        include_str!("../../../docs/configuration/admin.md"),
         include_str!("../../../docs/configuration/http.md"),
         include_str!("../../../docs/configuration/listeners.md"),
         include_str!("../../../docs/configuration/modbus.md"),
         include_str!("../../../docs/configuration/serial.md"),
+        include_str!("../../../docs/configuration/storage.md"),
     ];
     let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
@@ -470,4 +540,5 @@ fn the_default_file_stands_for_itself_with_its_comments_removed() {
     }
 }
 
-const SECTIONS: [&str; 9] = ["broker", "gateway", "storage", "log", "modbus", "serial", "webhooks", "http", "bridges"];
+const SECTIONS: [&str; 10] =
+    ["broker", "gateway", "storage", "admin", "log", "modbus", "serial", "webhooks", "http", "bridges"];

@@ -23,7 +23,8 @@ impl Edgeway {
     /// Runs `edgeway run` and waits until its broker accepts connections.
     ///
     /// In `configuration`, `@PORT@` becomes a free port for the broker to listen on (`broker: { listen:
-    /// "mqtt://127.0.0.1:@PORT@" }`) and `@DIR@` the folder that goes with the gateway.
+    /// "mqtt://127.0.0.1:@PORT@" }`) and `@DIR@` the folder that goes with the gateway. Without a section `storage` it
+    /// keeps everything in memory.
     ///
     /// # Panics
     /// When it ends instead; the message holds what it said.
@@ -51,9 +52,12 @@ impl Edgeway {
 
     /// Writes another configuration; a running gateway is not told.
     pub fn configure(&self, configuration: &str) {
-        let text = configuration
+        let mut text = configuration
             .replace("@PORT@", &self.port.to_string())
             .replace("@DIR@", &self.folder.path().display().to_string());
+        if !text.lines().any(|line| line.starts_with("storage:")) {
+            text = format!("{}\nstorage: {{ in_memory: true }}\n", text.trim_end());
+        }
         std::fs::write(self.configuration(), text).expect("the temporary folder can be written");
     }
 

@@ -1,0 +1,244 @@
+//! `edgeway store`: looks at the journal of a gateway that is stopped, and never changes it.
+
+mod check;
+mod dump;
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::store::{Filesystem, Folder, Lock, LockError, SegmentError, Segments};
+
+/// The journal cannot be looked at.
+const EXIT_REFUSED: u8 = 2;
+
+/// Look at the journal of a gateway that is stopped. Nothing is changed.
+#[derive(Debug, clap::Args)]
+pub struct Store {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what each file holds and whether anything is damaged: exit status 0 if nothing is, 1 if something is, 2 if
+    /// the journal cannot be looked at.
+    Check {
+        /// The folder of the journal, `path` of `storage` in the configuration.
+        path: PathBuf,
+    },
+    /// Print every record, one a line, in the order in which they were written.
+    Dump {
+        /// The folder of the journal, `path` of `storage` in the configuration.
+        path: PathBuf,
+        /// Print payloads, too, as text.
+        #[arg(long)]
+        payload: bool,
+    },
+}
+
+/// Why the journal cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Folder(io::Error),
+    #[error("a gateway is running on it: stop it first, or look at a copy of the folder")]
+    Running,
+    #[error("there is no journal in it")]
+    Nothing,
+    #[error("{0}")]
+    Segments(#[from] SegmentError),
+    #[error("{0}")]
+    Lock(LockError),
+}
+
+/// Whether anything is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Whole,
+    Damaged,
+}
+
+impl Store {
+    /// Prints what was asked for.
+    pub fn run(self) -> ExitCode {
+        let (path, name) = match &self.command {
+            Command::Check { path } => (path, "check"),
+            Command::Dump { path, .. } => (path, "dump"),
+        };
+        let (segments, lock) = match open(path) {
+            Ok(opened) => opened,
+            Err(refused) => {
+                eprintln!("edgeway store {name}: {}: {refused}", path.display());
+                return ExitCode::from(EXIT_REFUSED);
+            }
+        };
+        let mut output = BufWriter::new(io::stdout().lock());
+        let outcome = match &self.command {
+            Command::Check { .. } => check::check(&segments, &mut output),
+            Command::Dump { payload, .. } => dump::dump(&segments, *payload, &mut output).map(|()| Verdict::Whole),
+        };
+        let outcome = outcome.and_then(|verdict| output.flush().map(|()| verdict));
+        drop(lock);
+        match outcome {
+            Ok(Verdict::Whole) => ExitCode::SUCCESS,
+            Ok(Verdict::Damaged) => ExitCode::FAILURE,
+            // Whoever read our output has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("edgeway store {name}: {}: {error}", path.display());
+                ExitCode::from(EXIT_REFUSED)
+            }
+        }
+    }
+}
+
+/// Opens the journal at `path` for reading, and keeps gateways from it until the lock is dropped.
+fn open(path: &Path) -> Result<(Segments, Lock), Refused> {
+    let folder = Folder::read_only(path).map_err(Refused::Folder)?;
+    let lock = folder.try_lock().map_err(|error| match error {
+        LockError::Taken => Refused::Running,
+        other => Refused::Lock(other),
+    })?;
+    let segments = Segments::open(&folder)?;
+    if segments.segments.is_empty() {
+        return Err(Refused::Nothing);
+    }
+    Ok((segments, lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{MessageBuilder, Millis, Publication, QoS, TopicName};
+    use crate::store::{
+        Batch, Delivered, FIRST_RECORD, How, QueueId, Record, Salt, Segment, SessionKind, SessionState, file_name,
+    };
+
+    fn delivered(queue: u64, sequence: u64) -> Delivered {
+        Delivered { queue: QueueId(queue), sequence }
+    }
+
+    /// A session that subscribed, two messages of which one is over, and a retained one.
+    fn batch() -> Batch {
+        let mut batch = Batch::default();
+        let state = SessionState {
+            kind: SessionKind::Client,
+            client_id: "meter\n7".into(),
+            owner: Some("bob".into()),
+            expiry_interval: 3600,
+            window: 20,
+            will: None,
+        };
+        batch.push(&Record::Session { queue: QueueId(3), state });
+        for sequence in 0..2 {
+            let topic = TopicName::new("plants/a").unwrap();
+            let message = MessageBuilder::new(&topic, b"21.5 \x1B").qos(QoS::AtLeastOnce).build();
+            batch.deliver(delivered(3, sequence), &How::plain(QoS::AtLeastOnce, false));
+            if sequence == 1 {
+                batch.deliver(delivered(0, 0), &How::plain(QoS::AtLeastOnce, true));
+            }
+            batch.publish(&Publication::from_message(&message), None);
+        }
+        batch.push(&Record::Received { delivered: delivered(3, 0) });
+        batch.push(&Record::Away { queue: QueueId(3), at: Millis(12_345) });
+        batch
+    }
+
+    /// A journal of two files with the batch in each; gives where the second's records end.
+    fn journal(path: &Path) -> u64 {
+        let folder = Folder::create(path).unwrap();
+        drop(folder.try_lock().unwrap());
+        let ends = [1, 2].map(|number| {
+            let segment = Segment::create(&folder, number, Salt(5), 8192).unwrap();
+            segment.write_batch(FIRST_RECORD, &batch()).unwrap()
+        });
+        ends[1]
+    }
+
+    fn checked(path: &Path) -> (Verdict, String) {
+        let mut output = Vec::new();
+        let verdict = check::check(&open(path).unwrap().0, &mut output).unwrap();
+        (verdict, String::from_utf8(output).unwrap())
+    }
+
+    fn dumped(path: &Path, payload: bool) -> String {
+        let mut output = Vec::new();
+        dump::dump(&open(path).unwrap().0, payload, &mut output).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    /// Names and contents of all that is in the folder.
+    fn contents(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let mut contents: Vec<_> = entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        contents.sort();
+        contents
+    }
+
+    fn change(path: &Path, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = path.join(file_name(number));
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_whole_journal_is_listed_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        journal(folder.path());
+        let before = contents(folder.path());
+        let (verdict, output) = checked(folder.path());
+        assert_eq!(verdict, Verdict::Whole);
+        insta::assert_snapshot!(output, @"");
+        insta::assert_snapshot!(dumped(folder.path(), false).lines().take(6).collect::<Vec<_>>().join("\n"), @"");
+        assert!(dumped(folder.path(), true).contains(r#" payload "21.5 \u{1b}""#));
+        assert_eq!(contents(folder.path()), before);
+    }
+
+    #[test]
+    fn a_torn_tail_is_told_and_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let end = journal(folder.path()) as usize;
+        change(folder.path(), 2, |bytes| bytes[end - 1] ^= 1);
+        let (verdict, output) = checked(folder.path());
+        assert_eq!(verdict, Verdict::Whole);
+        assert!(output.contains("torn: "), "{output}");
+        assert!(dumped(folder.path(), false).contains(" torn, "));
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        journal(folder.path());
+        let header = contents(folder.path())[1].1.clone();
+        let changes: [(&str, fn(&mut Vec<u8>)); 3] = [
+            ("damaged: 42 bytes at 64", |bytes| bytes[75] ^= 1),
+            ("damaged: the header", |bytes| bytes[17] ^= 1),
+            ("damaged: ", |bytes| bytes.truncate(200)),
+        ];
+        for (told, how) in changes {
+            change(folder.path(), 1, how);
+            let (verdict, output) = checked(folder.path());
+            assert_eq!(verdict, Verdict::Damaged, "{output}");
+            assert!(output.contains(told), "{output}");
+            change(folder.path(), 1, |bytes| bytes.clone_from(&header));
+        }
+        assert_eq!(checked(folder.path()).0, Verdict::Whole);
+    }
+
+    #[test]
+    fn a_journal_that_is_in_use_or_not_there_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| open(path).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(refused(folder.path()), "there is no journal in it");
+        assert_eq!(refused(&folder.path().join("none")), "No such file or directory (os error 2)");
+        journal(folder.path());
+        let lock = Folder::create(folder.path()).unwrap().try_lock().unwrap();
+        assert!(refused(folder.path()).starts_with("a gateway is running on it"));
+        drop(lock);
+        open(folder.path()).unwrap();
+    }
+}
