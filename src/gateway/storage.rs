@@ -82,7 +82,7 @@ pub async fn open(plan: &Plan, bridges: u64, health: &Arc<HealthTable>) -> Resul
     let opened = tokio::task::spawn_blocking(move || Journal::open(&path, &options)).await;
     let opened = opened.unwrap_or_else(|panic| Err(io::Error::other(panic).into()));
     let (journal, restored) = opened.map_err(|error| refusal(disk.path.clone(), error))?;
-    if let Some(last) = restored.last {
+    if let Some(last) = restored.last_moment {
         clock::resume(last);
     }
     tell_found(&disk, &restored, health);

@@ -14,8 +14,8 @@ pub struct Restored {
     pub sessions: Vec<RestoredSession>,
     /// Retained messages, in the order of their topics.
     pub retained: Vec<RestoredRetained>,
-    /// What the clocks said last: what [`crate::clock::resume`] goes on from.
-    pub last: Option<Moment>,
+    /// What the clocks said last: [`crate::clock::resume`] goes on from it.
+    pub last_moment: Option<Moment>,
     /// What was found on the way.
     pub report: Report,
 }

@@ -88,10 +88,9 @@ impl Display for Line<'_> {
                 identifier.map_or(Ok(()), |identifier| write!(into, " identifier {identifier}"))
             }
             Record::Unsubscribe { queue, filter } => write!(into, "unsubscribe queue {} {filter:?}", queue.0),
-            Record::Time(Moment { now, unbroken_since, wall_ms, is_synchronised }) => {
+            Record::Time(Moment { now, wall_ms, is_synchronised, .. }) => {
                 let how = if *is_synchronised { "synchronised" } else { "not synchronised" };
-                let wall = rfc3339(*wall_ms);
-                write!(into, "time {} ms, unbroken since {}, {wall} on the wall, {how}", now.0, unbroken_since.0)
+                write!(into, "time {} ms, {} on the wall, {how}", now.0, rfc3339(*wall_ms))
             }
             Record::CheckpointBegin { next_queue } => write!(into, "checkpoint-begin next queue {next_queue}"),
             Record::Queue { .. } => self.queue(into),

@@ -153,7 +153,7 @@ impl Record<'_> {
                     put_varint(into, unbroken_since.0);
                     into.extend_from_slice(&wall_ms.to_le_bytes());
                     into.push(u8::from(*is_synchronised));
-                })
+                });
             }
             Self::CheckpointBegin { next_queue } => {
                 put_record(into, kind::CHECKPOINT_BEGIN, |into| put_varint(into, *next_queue));

@@ -7,9 +7,10 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Moment;
 use crate::mqtt::packet::RetainHandling;
 use crate::mqtt::properties::ForwardableBuilder;
-use crate::mqtt::{MessageBuilder, Publication, Reading, TopicName};
+use crate::mqtt::{MessageBuilder, Publication, Reading, Sampled, TopicName};
 
 /// A delivery with memory of its own.
 #[derive(Debug, Clone)]
@@ -74,11 +75,11 @@ fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
 
 fn any_reading() -> impl Strategy<Value = Arc<Reading>> {
     let quality = prop_oneof![Just(Quality::Good), Just(Quality::Uncertain), Just(Quality::Bad)];
-    let sampled = (any::<i64>(), option::of(any_number()))
-        .prop_map(|(time_ms, at)| Sampled { time_ms, uncertain_at: at.map(Millis) });
-    (sampled, option::of("[°A-Z]{0,3}"), quality, "[a-z]{0,9}", option::of("[a-z]{0,9}")).prop_map(
-        |(sampled, unit, quality, device, point)| {
+    let uncertain_at = option::of(any::<u64>().prop_map(Millis));
+    (any::<i64>(), uncertain_at, option::of("[°A-Z]{0,3}"), quality, "[a-z]{0,9}", option::of("[a-z]{0,9}")).prop_map(
+        |(time_ms, uncertain_at, unit, quality, device, point)| {
             let (unit, point) = (unit.map(Into::into), point.map(Into::into));
+            let sampled = Sampled { time_ms, uncertain_at };
             Arc::new(Reading { sampled, unit, quality, device: device.into(), point })
         },
     )
@@ -188,9 +189,12 @@ fn any_record() -> impl Strategy<Value = Record<'static>> {
             Record::Subscribe { queue, filter, options, identifier }
         }),
         (any_queue(), filter()).prop_map(|(queue, filter)| Record::Unsubscribe { queue, filter }),
-        (any_number(), any_number(), any::<i64>(), any::<bool>()).prop_map(|(now, since, wall_ms, is_synchronised)| {
-            Record::Time(Moment { now: Millis(now), unbroken_since: Millis(since), wall_ms, is_synchronised })
-        }),
+        (any_number(), any_number(), any::<i64>(), any::<bool>()).prop_map(
+            |(now, unbroken_since, wall_ms, is_synchronised)| {
+                let (now, unbroken_since) = (Millis(now), Millis(unbroken_since));
+                Record::Time(Moment { now, unbroken_since, wall_ms, is_synchronised })
+            },
+        ),
         any_number().prop_map(|next_queue| Record::CheckpointBegin { next_queue }),
         any_queue_record(),
         Just(Record::CheckpointEnd),
