@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use crate::mqtt::{Message, QoS};
+use crate::store::Pending;
 
 /// A message on its way to one session.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Entry {
     pub retain: bool,
     /// How it is delivered: identifiers, remap.
     pub delivery: Arc<Delivery>,
+    /// The batch that records it, where it must not be sent before that is committed.
+    pub pending: Option<Arc<Pending>>,
 }
 
 /// The bounds of a queue. In flight messages do not count: they are never dropped.
@@ -122,6 +125,7 @@ mod tests {
             qos: QoS::AtLeastOnce,
             retain: false,
             delivery: Arc::new(Delivery::at_most(QoS::AtLeastOnce)),
+            pending: None,
         }
     }
 

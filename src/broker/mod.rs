@@ -16,6 +16,7 @@ pub mod link;
 pub mod listener;
 mod local_client;
 pub mod outbox;
+mod restore;
 mod retained;
 pub mod router;
 pub mod session_slot;
@@ -31,8 +32,8 @@ pub mod turn;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,7 +47,7 @@ pub use session_slot::SessionSlot;
 
 use crate::clock;
 use crate::metrics::BrokerMetrics;
-use crate::store::Journal;
+use crate::store::{Journal, QueueId, SessionKind};
 use sessions::Sessions;
 use timers::Timers;
 
@@ -63,6 +64,7 @@ pub struct Broker {
     /// The rules for what reaches the broker without a listener, and for the gateway itself.
     entrance: Arc<Entrance>,
     sessions: Sessions,
+    orphans: Mutex<restore::Orphans>,
     timers: Timers,
     connected: AtomicUsize,
     tasks: TaskTracker,
@@ -78,6 +80,7 @@ impl Broker {
             metrics,
             entrance: Entrance::new(access::Access::default(), limits),
             sessions: Sessions::default(),
+            orphans: Mutex::default(),
             timers: Timers::default(),
             connected: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -129,9 +132,14 @@ impl Broker {
         self.tasks.wait().await;
     }
 
-    /// A session that nobody can take over by its client identifier: of the gateway itself.
-    pub fn new_slot(&self, name: Arc<str>) -> Arc<SessionSlot> {
+    /// A session that nobody finds by its name yet.
+    fn new_slot(&self, name: Arc<str>, kind: SessionKind) -> Arc<SessionSlot> {
         let queue = self.router.journal().next_queue();
-        SessionSlot::new(name, queue, self.limits().queue, Arc::clone(&self.metrics))
+        self.slot_of(name, kind, queue)
+    }
+
+    fn slot_of(&self, name: Arc<str>, kind: SessionKind, queue: QueueId) -> Arc<SessionSlot> {
+        let (journal, metrics) = (Arc::clone(self.router.journal()), Arc::clone(&self.metrics));
+        SessionSlot::new(name, kind, queue, self.limits().queue, journal, metrics)
     }
 }

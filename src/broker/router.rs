@@ -14,7 +14,7 @@ use super::trie::Trie;
 use super::{Limits, sys_topics, turn};
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::{Message, Millis, Publication, QoS, TopicFilter};
-use crate::store::{Batch, Delivered, How, Journal, QueueId, Receipt, Ticket};
+use crate::store::{Batch, Delivered, How, Journal, QueueId, Receipt, RestoredRetained, Ticket};
 
 /// Routes messages. One lock guards all routes; nothing waits and nothing is written to a socket under it.
 #[derive(Debug)]
@@ -257,6 +257,15 @@ impl Router {
             turn.batch.publish(&publication, None);
             ControlFlow::Continue(())
         })
+    }
+
+    /// Retains messages that were retained before.
+    pub(super) fn restore_retained(&self, retained: Vec<RestoredRetained>) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for RestoredRetained { sequence, publisher, message } in retained {
+            let publication = Publication::from_message(&message);
+            routes.retained.store(&publication, publisher.as_ref(), || Some(sequence));
+        }
     }
 
     /// Whether a retained publication finds room within `limits`.

@@ -9,6 +9,8 @@ mod disk;
 mod extents;
 mod filesystem;
 mod fold;
+#[cfg(test)]
+mod held;
 mod journal;
 mod log;
 mod reader;

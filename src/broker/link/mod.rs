@@ -6,6 +6,7 @@
 mod accept;
 mod dial;
 mod exchange;
+mod pace;
 
 use std::future::poll_fn;
 use std::io;
@@ -35,6 +36,9 @@ use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::net::{SocketReader, SocketWriter, Stream, Transport};
 use crate::store::Batch;
 use exchange::{Exchange, Reading};
+
+/// How long a peer that is not read counts as heard, each time anew.
+const DEAF: Duration = Duration::from_secs(5);
 
 /// Reads in a row before others get their turn.
 const MAX_READS_PER_TURN: u32 = 2;
@@ -75,6 +79,8 @@ pub struct Link {
     large: bool,
     /// While it is there, nothing is read: the peer has published faster than it may.
     pause: Option<Pin<Box<Sleep>>>,
+    /// While it is there, nothing is read: the journal does not keep up.
+    deaf: Option<Pin<Box<Sleep>>>,
 }
 
 enum Io {
@@ -133,7 +139,7 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None }
+        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None, deaf: None }
     }
 
     /// The session.
@@ -263,8 +269,9 @@ impl Link {
             Attention::Close(reason) => return Poll::Ready(End::Closed(reason)),
             Attention::Read | Attention::Wait => {}
         }
+        self.exchange.poll_commits(cx);
         self.exchange.release_committed(cx);
-        if self.exchange.is_waiting_for_commits() || self.pause.is_some() {
+        if self.poll_deaf(cx) || self.pause.is_some() {
             attention = Attention::Wait;
         }
         if attention == Attention::Read {
@@ -281,6 +288,9 @@ impl Link {
                 if let Some(reason) = self.exchange.disconnect {
                     return Poll::Ready(End::Peer(Some(reason)));
                 }
+                if self.poll_deaf(cx) {
+                    break;
+                }
                 if let Some(pause) = self.exchange.pause() {
                     // Until then it is not heard because we do not listen.
                     self.exchange.slot.heard(Millis(clock::now().0 + pause.as_millis() as u64));
@@ -295,6 +305,25 @@ impl Link {
         }
         self.exchange.feed_retained();
         Poll::Pending
+    }
+
+    /// Whether the peer is not read because of the journal. So long it is not heard because we do not listen.
+    fn poll_deaf(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.exchange.poll_deaf(cx) {
+            self.deaf = None;
+            return false;
+        }
+        let slot = &self.exchange.slot;
+        let listens_again = || Millis(clock::now().0 + DEAF.as_millis() as u64);
+        let deaf = self.deaf.get_or_insert_with(|| {
+            slot.heard(listens_again());
+            Box::pin(tokio::time::sleep(DEAF))
+        });
+        while deaf.as_mut().poll(cx).is_ready() {
+            slot.heard(listens_again());
+            deaf.set(tokio::time::sleep(DEAF));
+        }
+        true
     }
 
     /// Reads once and takes all packets that are whole.

@@ -12,10 +12,11 @@
 mod flush;
 mod lifetime;
 mod outgoing;
+mod restore;
 mod wire;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::delivery::Delivery;
@@ -25,10 +26,11 @@ use crate::mqtt::connection::TooLarge;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
-use crate::store::{Batch, Delivered, QueueId, Record};
+use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionKind};
 pub(super) use lifetime::Remains;
 pub use lifetime::{Attachment, Due, Will};
 use outgoing::{Attached, Outgoing};
+pub(super) use restore::Past;
 use wire::Header;
 
 /// Bytes that wait in the buffer of a connection; beyond that messages wait in the queue.
@@ -38,13 +40,19 @@ const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SessionSlot {
     client_id: Arc<str>,
+    kind: SessionKind,
     queue_id: QueueId,
     /// When the last whole packet came, in milliseconds of the broker's clock.
     last_heard: AtomicU64,
     inbound: Mutex<Inbound>,
+    /// The batch that records the newest change of `inbound`; set before that is changed.
+    newest_receipt: Mutex<Option<Arc<Pending>>>,
+    /// Whether the connection waits for a commit: its task asks [`SessionSlot::poll_commits`].
+    awaits_commit: AtomicBool,
     filters: Mutex<Vec<TopicFilter>>,
     awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
+    journal: Arc<Journal>,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -126,12 +134,22 @@ pub struct Turn<'a> {
 
 impl SessionSlot {
     /// A session without connection.
-    pub fn new(client_id: Arc<str>, queue_id: QueueId, limits: QueueLimits, metrics: Arc<BrokerMetrics>) -> Arc<Self> {
+    pub fn new(
+        client_id: Arc<str>,
+        kind: SessionKind,
+        queue_id: QueueId,
+        limits: QueueLimits,
+        journal: Arc<Journal>,
+        metrics: Arc<BrokerMetrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client_id,
+            kind,
             queue_id,
             last_heard: AtomicU64::new(0),
             inbound: Mutex::default(),
+            newest_receipt: Mutex::default(),
+            awaits_commit: AtomicBool::new(false),
             filters: Mutex::default(),
             awaiting_retained: Mutex::default(),
             outgoing: Mutex::new(Outgoing {
@@ -148,9 +166,12 @@ impl SessionSlot {
                 will_at: None,
                 ends_at: None,
                 timer_at: None,
+                away_since: None,
                 ended: false,
-                unrecorded: None,
+                released: None,
+                displacing: None,
             }),
+            journal,
             metrics,
         })
     }
@@ -168,6 +189,12 @@ impl SessionSlot {
     /// QoS 2 identifiers received. Only the link's task and a takeover use it.
     pub fn inbound(&self) -> MutexGuard<'_, Inbound> {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch that records the newest receipt or release of an inbound QoS 2 message. What is answered about one that
+    /// came before must not leave before it, on whichever connection that was.
+    pub(super) fn newest_receipt(&self) -> MutexGuard<'_, Option<Arc<Pending>>> {
+        self.newest_receipt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The user whose session it is: nobody else may resume it. `None` is the anonymous, whose sessions anybody may.
@@ -288,6 +315,7 @@ impl SessionSlot {
         let retain = delivery.retain.of(publication.retain, stored);
         let mut outgoing = self.lock();
         let outgoing = &mut *outgoing;
+        let is_held = outgoing.holds(self, qos);
         let wire = match &mut outgoing.attached {
             Attached::Wire(wire) => wire,
             Attached::Local(receiver) => {
@@ -318,10 +346,7 @@ impl SessionSlot {
             }
             // A durable QoS 2 PUBLISH leaves only after its entry is committed: `pump` sends it after the append.
             QoS::AtLeastOnce | QoS::ExactlyOnce
-                if room
-                    && outgoing.queue.is_empty()
-                    && outgoing.session.has_room()
-                    && !(outgoing.durable && qos == QoS::ExactlyOnce) =>
+                if room && !is_held && outgoing.queue.is_empty() && outgoing.session.has_room() =>
             {
                 let sequence = outgoing.session.take_sequence();
                 let entry = Entry {
@@ -330,6 +355,7 @@ impl SessionSlot {
                     qos,
                     retain,
                     delivery: Arc::clone(delivery),
+                    pending: None,
                 };
                 if outgoing.durable {
                     let delivered = Delivered { queue: self.queue_id, sequence };
@@ -345,10 +371,8 @@ impl SessionSlot {
             }
             _ => {
                 outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
-                // What waits for its record is sent when the batch has been appended.
-                if outgoing.durable
-                    && let Attached::Wire(wire) = &mut outgoing.attached
-                {
+                // What waits for its record is sent when that is committed; whoever flushes asks for the ticket.
+                if is_held && let Attached::Wire(wire) = &mut outgoing.attached {
                     wire.touch(self);
                 }
             }
@@ -392,6 +416,7 @@ impl SessionSlot {
                         if outgoing.durable {
                             let delivered = Delivered { queue: self.queue_id, sequence };
                             turn.batch.push(&Record::Received { delivered });
+                            outgoing.released = self.journal.is_durable().then(|| turn.batch.pending());
                         }
                         Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, replies);
                         None
@@ -425,6 +450,12 @@ impl SessionSlot {
             wire.append(packets);
             wire.touch(self);
         }
+    }
+
+    /// Whether messages wait because the peer has as many in flight as it takes.
+    pub(super) fn is_window_full(&self) -> bool {
+        let outgoing = self.lock();
+        !outgoing.queue.is_empty() && !outgoing.session.has_room()
     }
 
     /// Sends what waits, as far as window and buffer allow.

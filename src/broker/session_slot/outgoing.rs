@@ -12,7 +12,7 @@ use crate::clock;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Outbound, Resend};
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};
-use crate::store::{Batch, Delivered, QueueId};
+use crate::store::{Batch, Delivered, Pending, QueueId, Record};
 
 /// Guarded by the slot's lock: the outgoing side, and who is attached. Held without I/O and without waiting.
 #[derive(Debug)]
@@ -36,10 +36,22 @@ pub(super) struct Outgoing {
     pub(super) ends_at: Option<Millis>,
     /// When the timers will look at the session next.
     pub(super) timer_at: Option<Millis>,
+    /// Since when it has no connection.
+    pub(super) away_since: Option<Millis>,
     /// The session is over: nobody finds it any more.
     pub(super) ended: bool,
-    /// Settled outside a batch, for the next one to record. No more than were in the queue.
-    pub(super) unrecorded: Option<Box<Batch>>,
+    /// The batch that records the newest PUBREC: no PUBREL is sent again before it is committed.
+    pub(super) released: Option<Arc<Pending>>,
+    /// What records that the first message of the queue gets another packet identifier than its sequence stands for.
+    pub(super) displacing: Option<Displacing>,
+}
+
+/// A QoS 2 message gets another packet identifier than its sequence stands for, once that is committed.
+#[derive(Debug)]
+pub(super) struct Displacing {
+    sequence: u64,
+    packet_id: PacketId,
+    pending: Arc<Pending>,
 }
 
 #[derive(Debug)]
@@ -58,6 +70,12 @@ impl Outgoing {
         }
     }
 
+    /// Whether a message of that QoS must not be sent before its entry is committed: else a crash would give its packet
+    /// identifier to another one, and the peer would take that for this one.
+    pub(super) fn holds(&self, slot: &SessionSlot, qos: QoS) -> bool {
+        qos == QoS::ExactlyOnce && self.durable && slot.journal.is_durable()
+    }
+
     pub(super) fn enqueue(
         &mut self,
         slot: &SessionSlot,
@@ -73,8 +91,9 @@ impl Outgoing {
         if let Some(sequence) = sequence.filter(|_| durable) {
             batch.deliver(Delivered { queue, sequence }, &delivery.how(qos, retain));
         }
-        let entry =
-            Entry { sequence, message: publication.keep().clone(), qos, retain, delivery: Arc::clone(delivery) };
+        let pending = self.holds(slot, qos).then(|| batch.pending());
+        let message = publication.keep().clone();
+        let entry = Entry { sequence, message, qos, retain, delivery: Arc::clone(delivery), pending };
         let mut dropped = 0;
         self.queue.push(entry, &self.limits, |entry| {
             dropped += 1;
@@ -99,23 +118,18 @@ impl Outgoing {
         taken
     }
 
-    /// Pumps with a batch of its own, where no read batch is under way: settles are of no urgency.
+    /// Pumps with a batch of its own, where no read batch is under way.
     pub(super) fn pump_alone(&mut self, slot: &Arc<SessionSlot>) {
         if self.queue.is_empty() && self.session.has_room() {
             return;
         }
         let mut batch = Batch::default();
         self.pump(slot, clock::now(), &mut batch);
-        if !batch.is_empty() {
-            self.unrecorded = Some(Box::new(batch));
-        }
+        slot.journal.append(&mut batch);
     }
 
     /// Sends again what a new connection must repeat, then what waits, as far as window and buffer allow.
     pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
-        if let Some(mut unrecorded) = self.unrecorded.take() {
-            batch.append(&mut unrecorded);
-        }
         // What is abandoned leaves room for more. Each round abandons some, so this ends.
         while self.pump_round(slot, now, batch) {}
     }
@@ -128,6 +142,14 @@ impl Outgoing {
         let mut too_large = Vec::new();
         let mut wrote = false;
         while wire.buffered() < MAX_BUFFERED_BYTES {
+            if self.session.is_release_next()
+                && let Some(released) = &self.released
+                && !slot.is_committed(released)
+            {
+                // Else a crash would publish it again to a peer that has released it.
+                wire.await_commit(slot, released);
+                break;
+            }
             let Some(resend) = self.session.poll_resend() else {
                 break;
             };
@@ -151,10 +173,31 @@ impl Outgoing {
             if front.sequence.is_some() && !self.session.has_room() {
                 break;
             }
+            if let Some(pending) = &front.pending
+                && !slot.is_committed(pending)
+            {
+                wire.await_commit(slot, pending);
+                break;
+            }
+            let is_expired = front.message.is_expired(now);
+            if let Some(sequence) = front.sequence.filter(|_| !is_expired)
+                && slot.journal.is_durable()
+                && self.durable
+                && front.qos == QoS::ExactlyOnce
+            {
+                let packet_id = self.session.next_id(sequence);
+                if !Outbound::<Entry>::is_natural(sequence, packet_id) {
+                    let displacing = Displacing::of(&mut self.displacing, slot, sequence, packet_id);
+                    if !slot.is_committed(&displacing.pending) {
+                        wire.await_commit(slot, &displacing.pending);
+                        break;
+                    }
+                }
+            }
             let Some(entry) = self.queue.pop() else {
                 break;
             };
-            if entry.message.is_expired(now) {
+            if is_expired {
                 slot.metrics.expired.add(1);
                 if let Some(sequence) = entry.sequence.filter(|_| self.durable) {
                     batch.settle(Delivered { queue: slot.queue_id, sequence });
@@ -204,5 +247,21 @@ impl Outgoing {
                 batch.settle(Delivered { queue, sequence });
             }
         }
+    }
+}
+
+impl Displacing {
+    /// That of the message; it is recorded now where it has not been.
+    fn of<'a>(known: &'a mut Option<Self>, slot: &SessionSlot, sequence: u64, packet_id: PacketId) -> &'a Self {
+        if known.as_ref().is_none_or(|known| known.sequence != sequence || known.packet_id != packet_id) {
+            let mut batch = Batch::default();
+            batch.push(&Record::Displaced { delivered: Delivered { queue: slot.queue_id, sequence }, packet_id });
+            let pending = batch.pending();
+            let ticket = slot.journal.append(&mut batch);
+            // All that waits for this session is behind it.
+            slot.journal.hurry(ticket);
+            *known = Some(Self { sequence, packet_id, pending });
+        }
+        known.as_ref().expect("it has been put there")
     }
 }
