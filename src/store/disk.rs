@@ -151,12 +151,14 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
+        let mut is_first_prompt = false;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
             if is_prompt {
+                is_first_prompt = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
@@ -170,8 +172,8 @@ impl Disk {
         if let Some(receipt) = &batch.receipt {
             receipt.resolve(pending.ticket);
         }
-        // Who only waits for the spacing has a time to wake by itself.
-        let is_idle = mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
+        // Who waits for the spacing has a time to wake by itself, which is too late where there was nothing prompt yet.
+        let is_idle = is_first_prompt || mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
         drop(pending);
         if is_idle {
             self.shared.comes.notify_one();
