@@ -284,6 +284,28 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether a packet of 3.1.1 must wait: a bridge's queue is full and refuses it, and nothing can say so.
+    pub(super) fn is_held(&mut self, packet: &Packet<'_>, now: Millis) -> bool {
+        let Packet::Publish(publish) = packet else {
+            return false;
+        };
+        let can_wait = self.version == Version::V3 && self.side == Side::Server;
+        let Some(packet_id) = publish.packet_id.filter(|_| can_wait) else {
+            return false;
+        };
+        // What was taken before, or is not taken at all, does not wait.
+        let is_known = publish.qos == QoS::ExactlyOnce && self.slot.inbound().contains(packet_id);
+        !is_known
+            && self.write_decisions.may_publish(&self.rights, publish.topic)
+            && self.is_refused(&Publication::from_publish(publish, now))
+    }
+
+    /// Whether the queue of a bridge is full and refuses the publication.
+    fn is_refused(&self, publication: &Publication<'_>) -> bool {
+        let origin = Origin { slot: Some(&self.slot), received: None };
+        self.broker.budget().is_refusing() && self.broker.router.is_refused(publication, origin)
+    }
+
     /// Counts a message that was refused. What is beyond a limit is said once for each connection: who publishes at
     /// QoS 0, or over 3.1.1, does not hear of it. (The client's rights are another's to complain of.)
     fn note_refused(&mut self, topic: &str, reason: ReasonCode) {
@@ -312,6 +334,9 @@ impl Exchange {
         let limits = &self.entrance.limits;
         if !limits.allow_topic(topic) {
             return Some(ReasonCode::TopicNameInvalid);
+        }
+        if publication.qos != QoS::AtMostOnce && self.version == Version::V5 && self.is_refused(publication) {
+            return Some(ReasonCode::QuotaExceeded);
         }
         let may_retain = !publication.retain || self.broker.router.may_retain(publication, self.broker.limits());
         (!may_retain).then_some(ReasonCode::QuotaExceeded)
