@@ -131,6 +131,7 @@ impl Disk {
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
+        self.shared.statistics.appended(batch.records);
         let mut pending = self.shared.lock();
         let Pending { bytes, readings, void, .. } = &mut *pending;
         let before = bytes.len();
@@ -150,12 +151,15 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
+        let mut is_sooner = false;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
             if is_prompt {
+                // Whoever waits for what is lazy alone waits for too long now.
+                is_sooner = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
@@ -170,7 +174,7 @@ impl Disk {
             receipt.resolve(pending.ticket);
         }
         // Who only waits for the spacing has a time to wake by itself.
-        let is_idle = mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
+        let is_idle = mem::take(&mut pending.is_idle) || is_sooner || pending.void.len() >= MAX_VOID;
         drop(pending);
         if is_idle {
             self.shared.comes.notify_one();
