@@ -166,7 +166,8 @@ impl Disk {
         let mut ticket = Ticket::NONE;
         if added > 0 {
             pending.ticket += 1;
-            ticket = Ticket(pending.ticket);
+            // Nothing is promised of what is settled: losing it makes one repetition.
+            ticket = if is_prompt { Ticket(pending.ticket) } else { Ticket::NONE };
             self.shared.pending_bytes.fetch_add(added, Ordering::Relaxed);
         }
         if let Some(receipt) = &batch.receipt {
