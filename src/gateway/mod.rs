@@ -53,9 +53,6 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The journal cannot be read.
-    #[error("cannot read the journal: {0}")]
-    Journal(std::io::Error),
     /// Passwords cannot be checked.
     #[error("cannot check passwords: {0}")]
     Passwords(#[from] NoRandomness),
@@ -114,6 +111,7 @@ impl Gateway {
         let bridges = resolved.bridges.iter().filter_map(|plan| plan.queue_bytes).fold(0, u64::saturating_add);
         let Opened { journal, restored, statistics } = storage::open(&resolved.storage, bridges, &health).await?;
         let broker = Broker::start(settings.broker.limits(), journal);
+        broker.restore(restored).map_err(StorageError::Restore)?;
         let gateway = Self {
             broker,
             addresses,
@@ -133,7 +131,7 @@ impl Gateway {
             .into_iter()
             .map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health))
             .collect::<Result<_, _>>()
-            .map_err(StartError::Journal)?;
+            .map_err(StorageError::Restore)?;
         gateway.broker.drop_orphans();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);

@@ -141,9 +141,9 @@ impl Journal {
     pub fn close(&self) -> bool {
         match &self.kind {
             Kind::Memory => true,
+            Kind::Disk(disk) => disk.close(),
             #[cfg(test)]
             Kind::Held(_) => true,
-            Kind::Disk(disk) => disk.close(),
         }
     }
 
@@ -180,6 +180,7 @@ impl Journal {
                 }
                 Ticket(taken)
             }
+            Kind::Disk(disk) => disk.append(batch),
             #[cfg(test)]
             Kind::Held(held) => {
                 let ticket = held.append(batch);
@@ -188,7 +189,6 @@ impl Journal {
                 }
                 Ticket(ticket)
             }
-            Kind::Disk(disk) => disk.append(batch),
         };
         batch.clear();
         ticket
@@ -198,9 +198,9 @@ impl Journal {
     pub fn is_committed(&self, ticket: Ticket) -> bool {
         match &self.kind {
             Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
+            Kind::Disk(disk) => disk.is_committed(ticket),
             #[cfg(test)]
             Kind::Held(held) => held.is_committed(ticket.0),
-            Kind::Disk(disk) => disk.is_committed(ticket),
         }
     }
 
@@ -212,9 +212,9 @@ impl Journal {
                 debug_assert!(self.is_committed(ticket), "in memory every ticket is committed");
                 Poll::Ready(())
             }
+            Kind::Disk(disk) => disk.poll_committed(ticket, cx),
             #[cfg(test)]
             Kind::Held(held) => held.poll_committed(ticket.0, cx),
-            Kind::Disk(disk) => disk.poll_committed(ticket, cx),
         }
     }
 
@@ -227,9 +227,9 @@ impl Journal {
     pub fn hurry(&self, ticket: Ticket) {
         match &self.kind {
             Kind::Memory => {}
+            Kind::Disk(disk) => disk.hurry(ticket),
             #[cfg(test)]
             Kind::Held(held) => held.hurry(ticket),
-            Kind::Disk(disk) => disk.hurry(ticket),
         }
     }
 
@@ -238,9 +238,9 @@ impl Journal {
     pub fn has_room(&self) -> bool {
         match &self.kind {
             Kind::Memory => true,
+            Kind::Disk(disk) => disk.has_room(),
             #[cfg(test)]
             Kind::Held(held) => held.has_room(),
-            Kind::Disk(disk) => disk.has_room(),
         }
     }
 
@@ -248,9 +248,9 @@ impl Journal {
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.kind {
             Kind::Memory => Poll::Ready(()),
+            Kind::Disk(disk) => disk.poll_room(cx),
             #[cfg(test)]
             Kind::Held(held) => held.poll_room(cx),
-            Kind::Disk(disk) => disk.poll_room(cx),
         }
     }
 
@@ -262,9 +262,9 @@ impl Journal {
     pub fn read(&self, queue: QueueId, from: u64, messages: usize, bytes: usize) -> io::Result<Page> {
         match &self.kind {
             Kind::Memory => Ok(Page { is_last: true, ..Page::default() }),
+            Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
             #[cfg(test)]
             Kind::Held(held) => held.read(queue, from, messages, bytes),
-            Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
         }
     }
 
@@ -282,11 +282,11 @@ impl Journal {
     }
 
     /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
-    pub fn killed(&self) -> (Self, super::Restored) {
+    pub fn killed(&self) -> (Self, Restored) {
         let records = self.double().committed();
         let (restored, next_queue, next_retained) = super::held::restore(&records);
-        let kind = Kind::Held(super::held::Held::with(records));
-        (Self::new(kind, next_queue, next_retained), restored)
+        let held = super::held::Held::with(records);
+        (Self::new(Kind::Held(held), next_queue, next_retained), restored)
     }
 
     /// Commits what has been appended, and wakes who waits for it.
@@ -317,7 +317,7 @@ impl Journal {
     fn double(&self) -> &super::held::Held {
         match &self.kind {
             Kind::Held(held) => held,
-            _ => panic!("a journal that was not made by `held`"),
+            _ => panic!("a journal that was made by `held`"),
         }
     }
 }
