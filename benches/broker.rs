@@ -122,7 +122,8 @@ fn trie_match(bencher: Bencher<'_, '_>, filters: usize) {
 fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
     let qos = QoS::from_wire(QOS).expect("0 or 1");
     let metrics = Arc::<BrokerMetrics>::default();
-    let router = Router::new(Arc::new(Journal::in_memory()), Arc::clone(&metrics));
+    let journal = Arc::new(Journal::in_memory());
+    let router = Router::new(Arc::clone(&journal), Arc::clone(&metrics));
     let filter = TopicFilter::new(TOPIC).expect("a valid filter");
     let limits = QueueLimits { messages: 10, bytes: 1_000_000, when_full: WhenFull::DropOldest };
     let mut batch = Batch::default();
