@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 use super::SessionSlot;
-use super::delivery_queue::WhenFull;
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal};
 
 /// Bytes of all durable queues together, where nothing else is said.

@@ -41,12 +41,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use budget::Budget;
-pub use delivery_queue::{QueueLimits, WhenFull};
+pub use delivery_queue::QueueLimits;
 pub use limits::Limits;
 pub use listener::Entrance;
 pub use local_client::LocalClient;
 pub use router::Router;
 pub use session_slot::SessionSlot;
+
+pub use crate::store::settings::WhenFull;
 
 use crate::clock;
 use crate::metrics::BrokerMetrics;

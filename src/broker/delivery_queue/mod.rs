@@ -30,8 +30,9 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use crate::mqtt::{Message, QoS};
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal, Pending, Sequences};
-pub use limits::{QueueLimits, WhenFull};
+pub use limits::QueueLimits;
 use overflow::Overflow;
 pub(super) use overflow::{PageAt, PageRequest};
 
@@ -81,7 +82,6 @@ pub struct DeliveryQueue {
 impl DeliveryQueue {
     /// Says that `messages` of so many `bytes` wait on disk, with sequences from `first` on and below `end`. Not all
     /// sequences between need to be there. To be called before anything else is put in.
-    #[cfg_attr(not(test), allow(dead_code, reason = "sessions are not restored yet"))]
     pub fn restore(&mut self, messages: u64, bytes: u64, first: u64, end: u64) {
         debug_assert!(self.is_empty(), "what is restored comes first");
         if messages > 0 && first < end {
