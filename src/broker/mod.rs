@@ -107,8 +107,8 @@ impl Broker {
             timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
         });
         if let Some(pager) = broker.pager.as_ref().map(Arc::clone) {
-            let cancelled = broker.cancelled.clone();
-            broker.tasks.spawn(async move { pager.run(cancelled).await });
+            let paged = Arc::clone(&broker);
+            broker.tasks.spawn(async move { pager.run(&paged.router, paged.cancelled.clone()).await });
         }
         let tended = Arc::clone(&broker);
         broker.tasks.spawn(async move {

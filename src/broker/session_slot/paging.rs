@@ -87,7 +87,7 @@ impl SessionSlot {
         now: Millis,
         batch: &mut Batch,
     ) {
-        let end = end_of(&request, &page);
+        let end = request.end_of(&page);
         let mut entries = Vec::with_capacity(page.messages.len());
         let mut astray = Vec::new();
         for entry in self.entries_of(page.messages) {
@@ -223,16 +223,6 @@ impl Outgoing {
         self.dropped += count;
         slot.metrics.dropped.add(count);
     }
-}
-
-/// Below which sequence `page` has all there is.
-fn end_of(request: &PageRequest, page: &Page) -> u64 {
-    if page.is_last {
-        return request.end;
-    }
-    let last = page.messages.last().map(|message| message.sequence);
-    let last = last.max(page.lost.iter().map(|lost| lost.last).max());
-    last.map_or(request.from, |last| (last + 1).min(request.end))
 }
 
 /// A message that was read back. `known` is the delivery of the

@@ -30,6 +30,7 @@ fn open(disk: &Arc<Simulated>, queue: QueueLimits) -> World {
     let (journal, restored) = Journal::open_in(Arc::clone(disk) as _, &options).unwrap();
     let broker = Broker::start(Limits { queue, ..Limits::default() }, journal);
     broker.restore(restored).unwrap();
+    broker.end_restoring();
     World { broker, kind: Kind::Stream, pipe: 64 * 1024, patience: PATIENCE }
 }
 
@@ -230,6 +231,58 @@ fn what_cannot_be_read_for_a_while_comes_later() {
         receiver.has_nothing().await;
         disk.set_unreadable(name, 0..0);
         assert_eq!(take(&mut receiver, 5000).await, all(1000..6000));
+    });
+}
+
+/// A durable session at a group that shares everything; it has gone again.
+async fn share(world: &World, client_id: &str) -> Arc<SessionSlot> {
+    let mut member = world.resume(Version::V5, client_id).await;
+    member.subscribe("$share/group/#", QoS::AtLeastOnce).await;
+    member.leave().await;
+    let slot = world.broker.session(client_id).unwrap();
+    until("it is away", || !slot.is_connected()).await;
+    slot
+}
+
+#[test]
+fn what_a_member_had_on_disk_goes_to_others_when_its_session_ends() {
+    on_disk(NO_LIMITS, async |world, _| {
+        share(&world, "first").await;
+        publish(&world, 0..5000);
+        let second = share(&world, "second").await;
+        assert_eq!(second.backlog().0, 0);
+        world.connect(Version::V5, "first").await.leave().await;
+        let mut member = world.resume(Version::V5, "second").await;
+        let mut numbers = take(&mut member, 5000).await;
+        // What was in memory came before what was on disk.
+        numbers.sort_unstable();
+        assert_eq!(numbers, all(0..5000));
+        member.has_nothing().await;
+        until("nothing is left", || world.broker.budget().used() == 0).await;
+    });
+}
+
+#[test]
+fn a_restart_while_others_get_what_a_session_had_goes_on_with_it() {
+    on_disk(NO_LIMITS, async |world, disk| {
+        let first = share(&world, "first").await;
+        publish(&world, 0..5000);
+        share(&world, "second").await;
+        let left = first.end(ReasonCode::SessionTakenOver);
+        first.record_ending(left.shared_on_disk.unwrap());
+        over(world).await;
+        let world = open(&disk, NO_LIMITS);
+        assert!(world.broker.session("first").is_none());
+        let mut member = world.resume(Version::V5, "second").await;
+        let numbers = take(&mut member, 5000 - left.shared.len()).await;
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        member.has_nothing().await;
+        member.leave().await;
+        over(world).await;
+        let world = open(&disk, NO_LIMITS);
+        assert_eq!(world.broker.session_count(), 1);
+        assert_eq!(world.broker.session("second").unwrap().backlog(), (0, 0));
+        over(world).await;
     });
 }
 
