@@ -110,6 +110,7 @@ impl Gateway {
         // Last of all that may be refused: nothing has to be undone.
         let Opened { journal, restored, statistics } = storage::open(&resolved.storage, &health).await?;
         let broker = Broker::start(settings.broker.limits(), journal);
+        broker.budget().set(resolved.storage.limit, resolved.storage.when_full);
         broker.restore(restored).map_err(StorageError::Restore)?;
         let gateway = Self {
             broker,
