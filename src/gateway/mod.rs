@@ -132,7 +132,7 @@ impl Gateway {
             .map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health))
             .collect::<Result<_, _>>()
             .map_err(StorageError::Restore)?;
-        gateway.broker.drop_orphans();
+        gateway.broker.end_restoring();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {

@@ -216,7 +216,12 @@ impl Disk {
         if self.has_room() {
             return Poll::Ready(());
         }
-        lock(&self.shared.room_waiters).push(cx.waker().clone());
+        let mut waiters = lock(&self.shared.room_waiters);
+        // It may last for hours, in which a task looks again and again.
+        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+        drop(waiters);
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -53,7 +53,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// It is taken, and the oldest that wait are dropped for it.
+    /// It is taken, and the oldest that wait are dropped for it. What is in flight is never dropped.
     #[default]
     DropOldest,
     /// It is dropped.

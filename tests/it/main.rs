@@ -22,6 +22,7 @@ mod sequences;
 mod serial;
 mod session;
 mod soak;
+mod store_cli;
 mod sys;
 mod transports;
 mod v5;

@@ -1,6 +1,6 @@
 //! How much may wait in a queue, and what happens to what does not fit.
 
-pub use crate::store::settings::WhenFull;
+use crate::store::settings::WhenFull;
 
 /// The bounds of a queue. In flight messages do not count: they are never dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
