@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod bridge;
 mod client;
+mod clock;
 mod configuration;
 mod connect;
 mod demo;

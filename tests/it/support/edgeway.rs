@@ -2,6 +2,7 @@
 
 use super::ports::free_port;
 use super::process::{Peer, wait_until};
+use super::wall::Wall;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -16,6 +17,8 @@ pub struct Edgeway {
     folder: TempDir,
     /// The most file descriptors that it may open; `None` is the machine's.
     descriptors: Option<u32>,
+    /// The clock that it sees; `None` is the machine's.
+    wall: Option<Wall>,
     peer: Option<Peer>,
 }
 
@@ -34,17 +37,23 @@ impl Edgeway {
 
     /// [`Edgeway::start`] in a folder that has something in it already.
     pub fn start_in(folder: TempDir, configuration: &str) -> Self {
-        Self::start_with(folder, configuration, None)
+        Self::start_with(folder, configuration, None, None)
     }
 
     /// [`Edgeway::start`] with so few file descriptors.
     pub fn start_with_descriptors(configuration: &str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Self::start_with(folder, configuration, Some(descriptors))
+        Self::start_with(folder, configuration, Some(descriptors), None)
     }
 
-    fn start_with(folder: TempDir, configuration: &str, descriptors: Option<u32>) -> Self {
-        let mut edgeway = Self { port: free_port(), folder, descriptors, peer: None };
+    /// [`Edgeway::start`] with a clock on the wall of its own.
+    pub fn start_with_wall(configuration: &str, wall: Wall) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start_with(folder, configuration, None, Some(wall))
+    }
+
+    fn start_with(folder: TempDir, configuration: &str, descriptors: Option<u32>, wall: Option<Wall>) -> Self {
+        let mut edgeway = Self { port: free_port(), folder, descriptors, wall, peer: None };
         edgeway.configure(configuration);
         edgeway.start_again();
         edgeway
@@ -73,6 +82,9 @@ impl Edgeway {
             }
         };
         command.arg("run").arg("-c").arg(self.configuration());
+        if let Some(wall) = &self.wall {
+            wall.hang_before(&mut command);
+        }
         let mut peer = Peer::start("edgeway", &mut command);
         let port = self.port;
         wait_until("edgeway accepts connections", || {
@@ -97,6 +109,11 @@ impl Edgeway {
     /// Its running process; its log is on standard error.
     pub fn peer(&mut self) -> &mut Peer {
         self.peer.as_mut().expect("edgeway is running")
+    }
+
+    /// The clock that it was started with.
+    pub fn wall(&self) -> &Wall {
+        self.wall.as_ref().expect("edgeway has a clock of its own")
     }
 
     /// The folder that goes with it.

@@ -15,6 +15,7 @@ pub mod pty;
 pub mod python;
 mod reaper;
 pub mod rumqttc;
+pub mod wall;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
