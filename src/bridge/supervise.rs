@@ -25,7 +25,7 @@ use crate::net::tls;
 
 /// TCP, TLS and CONNACK each get this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that wait where the configuration gives no limit.
+/// Bytes that wait in memory where the configuration gives no limit.
 const DEFAULT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -50,9 +50,12 @@ impl Bridge {
         let deliveries: Vec<Arc<Delivery>> =
             plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        // On disk it shares what all have; in memory nobody counts that.
+        let most = if broker.router.journal().is_durable() { u64::MAX } else { DEFAULT_QUEUE_BYTES };
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
-            bytes: usize::try_from(plan.queue_bytes.unwrap_or(DEFAULT_QUEUE_BYTES)).unwrap_or(usize::MAX),
+            bytes: usize::try_from(plan.queue_bytes.unwrap_or(most)).unwrap_or(usize::MAX),
+            when_full: plan.when_full.unwrap_or(broker.budget().when_full()),
         });
         for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);

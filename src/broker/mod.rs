@@ -8,6 +8,7 @@
 //! nobody holds two slots.
 
 pub mod access;
+mod budget;
 mod buffers;
 pub mod delivery;
 mod delivery_queue;
@@ -16,6 +17,7 @@ pub mod link;
 pub mod listener;
 mod local_client;
 pub mod outbox;
+mod pager;
 mod restore;
 mod retained;
 pub mod router;
@@ -38,7 +40,8 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use delivery_queue::QueueLimits;
+pub use budget::Budget;
+pub use delivery_queue::{QueueLimits, WhenFull};
 pub use limits::Limits;
 pub use listener::Entrance;
 pub use local_client::LocalClient;
@@ -48,11 +51,15 @@ pub use session_slot::SessionSlot;
 use crate::clock;
 use crate::metrics::BrokerMetrics;
 use crate::store::{Journal, QueueId, SessionKind};
+use pager::Pager;
 use sessions::Sessions;
 use timers::Timers;
 
 /// Between two looks for retained messages that have expired: until then they only take room.
 const RETAINED_EXPIRY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Between two looks whether all queues together are beyond their limit.
+const BUDGET_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A broker. It owns its sessions, routes and tasks; dropping it does not stop the tasks, [`Broker::stop`] does.
 #[derive(Debug)]
@@ -63,6 +70,10 @@ pub struct Broker {
     pub metrics: Arc<BrokerMetrics>,
     /// The rules for what reaches the broker without a listener, and for the gateway itself.
     entrance: Arc<Entrance>,
+    /// What all durable queues may hold together.
+    budget: Arc<Budget>,
+    /// Where the journal keeps anything: reads back what does not fit into memory.
+    pager: Option<Arc<Pager>>,
     sessions: Sessions,
     orphans: Mutex<restore::Orphans>,
     timers: Timers,
@@ -75,8 +86,11 @@ impl Broker {
     /// A broker that records in `journal`. It runs its timers on the current runtime.
     pub fn start(limits: Limits, journal: Arc<Journal>) -> Arc<Self> {
         let metrics = Arc::<BrokerMetrics>::default();
+        let pager = journal.is_durable().then(|| Arc::new(Pager::new(Arc::clone(&journal))));
         let broker = Arc::new(Self {
             router: Router::new(journal, Arc::clone(&metrics)),
+            budget: Arc::default(),
+            pager,
             metrics,
             entrance: Entrance::new(access::Access::default(), limits),
             sessions: Sessions::default(),
@@ -90,6 +104,21 @@ impl Broker {
         broker.tasks.spawn(async move {
             timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
         });
+        if let Some(pager) = broker.pager.as_ref().map(Arc::clone) {
+            let cancelled = broker.cancelled.clone();
+            broker.tasks.spawn(async move { pager.run(cancelled).await });
+        }
+        let tended = Arc::clone(&broker);
+        broker.tasks.spawn(async move {
+            let mut interval = tokio::time::interval(BUDGET_CHECK);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = tended.cancelled.cancelled() => return,
+                    _ = interval.tick() => tended.budget.tend(tended.router.journal()),
+                }
+            }
+        });
         let forgetting = Arc::clone(&broker);
         broker.tasks.spawn(async move {
             let mut interval = tokio::time::interval(RETAINED_EXPIRY);
@@ -102,6 +131,11 @@ impl Broker {
             }
         });
         broker
+    }
+
+    /// What all durable queues may hold together.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// What all clients are allowed together, and each where its listener says nothing else.
@@ -140,6 +174,8 @@ impl Broker {
 
     fn slot_of(&self, name: Arc<str>, kind: SessionKind, queue: QueueId) -> Arc<SessionSlot> {
         let (journal, metrics) = (Arc::clone(self.router.journal()), Arc::clone(&self.metrics));
-        SessionSlot::new(name, kind, queue, self.limits().queue, journal, metrics)
+        let slot = SessionSlot::new(name, kind, queue, self.limits().queue, journal, metrics);
+        slot.set_storage(&self.budget, self.pager.as_ref());
+        slot
     }
 }

@@ -27,6 +27,12 @@ http:
 
 const ON_DISK: &str = "path: @DIR@/store";
 
+fn start(configuration: &str, wall: &Wall) -> Edgeway {
+    let words = wall.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Edgeway::start_within(tempfile::tempdir().unwrap(), configuration, &words)
+}
+
 fn session(client_id: &str) -> Value {
     json!({"client_id": client_id, "clean": false, "properties": {"session_expiry_interval": 3600}})
 }
@@ -87,7 +93,8 @@ fn year_of(seconds: i64) -> String {
 fn a_jump_of_fifty_years_expires_nothing_and_ends_no_connection() {
     let hooks = free_port();
     for (clock, storage) in [("untrusted", "in_memory: true"), ("trusted", ON_DISK)] {
-        let gateway = Edgeway::start_with_wall(&configuration(hooks, clock, storage), Wall::at(JUST_ON));
+        let wall = Wall::at(JUST_ON);
+        let gateway = start(&configuration(hooks, clock, storage), &wall);
         let port = gateway.port;
         leave_behind(port);
         let (mut connected, _) = MqttClient::connect(port, &json!({"client_id": "connected", "keep_alive": 5}));
@@ -95,7 +102,7 @@ fn a_jump_of_fifty_years_expires_nothing_and_ends_no_connection() {
         assert_eq!(year_and_quality(&reading(&gateway, hooks)), ("1970", "uncertain"), "{clock}");
         connected.message();
 
-        gateway.wall().set(Wall::right());
+        wall.set(Wall::right());
         let quality = if clock == "trusted" { "good" } else { "uncertain" };
         let year = year_of(Wall::right());
         assert_eq!(year_and_quality(&reading(&gateway, hooks)), (&*year, quality), "the gateway sees the jump");
@@ -103,7 +110,7 @@ fn a_jump_of_fifty_years_expires_nothing_and_ends_no_connection() {
         nothing_has_expired(port);
 
         // And back, as after a wrong answer.
-        gateway.wall().set(JUST_ON);
+        wall.set(JUST_ON);
         assert_eq!(year_and_quality(&reading(&gateway, hooks)), ("1970", "uncertain"), "{clock}");
         connected.message();
         nothing_has_expired(port);
@@ -115,32 +122,33 @@ fn a_jump_of_fifty_years_expires_nothing_and_ends_no_connection() {
 fn nothing_expires_over_a_restart_while_nobody_knows_what_time_it_is() {
     let hooks = free_port();
     let trusted = configuration(hooks, "trusted", ON_DISK);
-    let mut gateway = Edgeway::start_with_wall(&trusted, Wall::at(JUST_ON));
+    let wall = Wall::at(JUST_ON);
+    let mut gateway = start(&trusted, &wall);
     leave_behind(gateway.port);
     // Its clock is set while it runs, and is in 1970 again when the power comes back.
-    gateway.wall().set(Wall::right());
+    wall.set(Wall::right());
     nothing_has_expired(gateway.port);
     gateway.kill();
-    gateway.wall().set(JUST_ON);
+    wall.set(JUST_ON);
     gateway.start_again();
     nothing_has_expired(gateway.port);
 
     // It was in 1970 when the power went, and knows the time at once when it comes back.
     gateway.kill();
-    gateway.wall().set(Wall::right());
+    wall.set(Wall::right());
     gateway.start_again();
     nothing_has_expired(gateway.port);
 
     // It knew the time when it went, and stands before that when it comes back.
     gateway.kill();
-    gateway.wall().set(Wall::right() - 3600);
+    wall.set(Wall::right() - 3600);
     gateway.start_again();
     nothing_has_expired(gateway.port);
 
     // It says that it knows, and is not believed.
     gateway.kill();
     gateway.configure(&configuration(hooks, "untrusted", ON_DISK));
-    gateway.wall().set(Wall::right() + 50 * YEAR);
+    wall.set(Wall::right() + 50 * YEAR);
     gateway.start_again();
     nothing_has_expired(gateway.port);
 }
@@ -148,7 +156,8 @@ fn nothing_expires_over_a_restart_while_nobody_knows_what_time_it_is() {
 #[test]
 fn time_spent_off_counts_where_both_ends_of_it_are_known() {
     let hooks = free_port();
-    let mut gateway = Edgeway::start_with_wall(&configuration(hooks, "trusted", ON_DISK), Wall::at(Wall::right()));
+    let wall = Wall::at(Wall::right());
+    let mut gateway = start(&configuration(hooks, "trusted", ON_DISK), &wall);
     let port = gateway.port;
     leave_behind(port);
     let (mut other, _) = MqttClient::connect(
@@ -164,7 +173,7 @@ fn time_spent_off_counts_where_both_ends_of_it_are_known() {
 
     gateway.kill();
     // Longer than the messages live, and shorter than the session `away`.
-    gateway.wall().set(Wall::right() + 1_000);
+    wall.set(Wall::right() + 1_000);
     gateway.start_again();
     let (away, connected) = MqttClient::connect(port, &session("away"));
     assert_eq!(connected["session_present"], true);
@@ -178,7 +187,7 @@ fn time_spent_off_counts_where_both_ends_of_it_are_known() {
     drop((away, other));
 
     gateway.kill();
-    gateway.wall().set(Wall::right() + 50 * YEAR);
+    wall.set(Wall::right() + 50 * YEAR);
     gateway.start_again();
     let (_, connected) = MqttClient::connect(port, &session("away"));
     assert_eq!(connected["session_present"], false, "the session is over");

@@ -67,6 +67,8 @@ pub(super) struct Exchange {
     /// and beyond [`MAX_WAITING_BYTES`], nothing is read.
     waiting: VecDeque<Promised>,
     waiting_bytes: usize,
+    /// The ticket that the link's task is woken for.
+    woken_for: Ticket,
     pace: Pace,
     /// Whether the journal had no room when this connection put something into it.
     wants_room: bool,
@@ -168,6 +170,7 @@ impl Exchange {
             dialled: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            woken_for: Ticket::NONE,
             pace: Pace::default(),
             wants_room: false,
             open: 0,
@@ -281,6 +284,28 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether a packet of 3.1.1 must wait: a bridge's queue is full and refuses it, and nothing can say so.
+    pub(super) fn is_held(&mut self, packet: &Packet<'_>, now: Millis) -> bool {
+        let Packet::Publish(publish) = packet else {
+            return false;
+        };
+        let can_wait = self.version == Version::V3 && self.side == Side::Server;
+        let Some(packet_id) = publish.packet_id.filter(|_| can_wait) else {
+            return false;
+        };
+        // What was taken before, or is not taken at all, does not wait.
+        let is_known = publish.qos == QoS::ExactlyOnce && self.slot.inbound().contains(packet_id);
+        !is_known
+            && self.write_decisions.may_publish(&self.rights, publish.topic)
+            && self.is_refused(&Publication::from_publish(publish, now))
+    }
+
+    /// Whether the queue of a bridge is full and refuses the publication.
+    fn is_refused(&self, publication: &Publication<'_>) -> bool {
+        let origin = Origin { slot: Some(&self.slot), received: None };
+        self.broker.budget().is_refusing() && self.broker.router.is_refused(publication, origin)
+    }
+
     /// Counts a message that was refused. What is beyond a limit is said once for each connection: who publishes at
     /// QoS 0, or over 3.1.1, does not hear of it. (The client's rights are another's to complain of.)
     fn note_refused(&mut self, topic: &str, reason: ReasonCode) {
@@ -309,6 +334,9 @@ impl Exchange {
         let limits = &self.entrance.limits;
         if !limits.allow_topic(topic) {
             return Some(ReasonCode::TopicNameInvalid);
+        }
+        if publication.qos != QoS::AtMostOnce && self.version == Version::V5 && self.is_refused(publication) {
+            return Some(ReasonCode::QuotaExceeded);
         }
         let may_retain = !publication.retain || self.broker.router.may_retain(publication, self.broker.limits());
         (!may_retain).then_some(ReasonCode::QuotaExceeded)
@@ -617,10 +645,10 @@ impl Exchange {
         let mut released = false;
         while let Some(promised) = self.waiting.front() {
             let journal = self.broker.router.journal();
+            let mut ticket = promised.ticket;
             if let Some(behind) = &promised.behind {
                 match journal.ticket_of(behind) {
-                    Some(ticket) if journal.poll_committed(ticket, cx).is_pending() => break,
-                    Some(_) => {}
+                    Some(behind) => ticket = ticket.max(behind),
                     None => {
                         // The connection before this one is about to append it, in another thread.
                         cx.waker().wake_by_ref();
@@ -628,7 +656,7 @@ impl Exchange {
                     }
                 }
             }
-            if journal.poll_committed(promised.ticket, cx).is_pending() {
+            if journal.poll_once(ticket, &mut self.woken_for, cx).is_pending() {
                 break;
             }
             if let Some(Promised { replies, over, .. }) = self.waiting.pop_front() {

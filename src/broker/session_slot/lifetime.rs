@@ -124,6 +124,7 @@ impl SessionSlot {
             closing: None,
             held: attachment.held,
             awaited: None,
+            woken_for: Ticket::NONE,
             waker: None,
         });
         self.awaits_commit.store(attachment.held.is_some(), Ordering::Release);
@@ -213,7 +214,7 @@ impl SessionSlot {
     }
 
     /// Ends the session: closes a connection that it still has, and returns what others must hear of.
-    pub(in crate::broker) fn end(&self, reason: ReasonCode) -> Remains {
+    pub(in crate::broker) fn end(self: &Arc<Self>, reason: ReasonCode) -> Remains {
         let mut outgoing = self.lock();
         // What may have been received at QoS 2 goes to nobody else [MQTT-4.8.2-5].
         let unfinished = outgoing.session.unacknowledged(QoS::AtLeastOnce);
@@ -225,6 +226,8 @@ impl SessionSlot {
         (outgoing.will_at, outgoing.ends_at) = (None, None);
         outgoing.ended = true;
         outgoing.queue = DeliveryQueue::default();
+        outgoing.full_since = None;
+        outgoing.note_size(self);
         drop(outgoing);
         self.awaiting_retained().clear();
         if let Attached::Wire(wire) = attached {

@@ -12,12 +12,13 @@
 mod flush;
 mod lifetime;
 mod outgoing;
+mod paging;
 mod restore;
 mod wire;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::delivery::Delivery;
 use super::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
@@ -30,6 +31,7 @@ use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionK
 pub(super) use lifetime::Remains;
 pub use lifetime::{Attachment, Due, Will};
 use outgoing::{Attached, Outgoing};
+pub(super) use paging::PagedEntry;
 pub(super) use restore::Past;
 use wire::Header;
 
@@ -53,6 +55,10 @@ pub struct SessionSlot {
     awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
     journal: Arc<Journal>,
+    /// A bridge's routes.
+    routes: OnceLock<Vec<Arc<Delivery>>>,
+    /// Whether the queue is full and refuses.
+    refusing: AtomicBool,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -92,7 +98,7 @@ pub enum Attention {
 /// What waits for the receiver of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Messages in its queue.
+    /// Messages in its queue, in memory and on disk.
     pub queued: u64,
     /// Their bytes, with each message's bookkeeping.
     pub queued_bytes: u64,
@@ -102,6 +108,8 @@ pub struct Waiting {
     pub in_flight_bytes: u64,
     /// Messages that its full queue has dropped so far.
     pub dropped: u64,
+    /// Since when its queue is full; until it has some room again.
+    pub full_since: Option<Millis>,
     /// Packets written since its connection's socket last took some.
     pub buffered: u64,
     /// Bytes that wait for the socket.
@@ -157,6 +165,10 @@ impl SessionSlot {
                 queue: DeliveryQueue::default(),
                 limits,
                 dropped: 0,
+                full_since: None,
+                charge: None,
+                pager: None,
+                is_paging: false,
                 attached: Attached::None,
                 epoch: 0,
                 owner: None,
@@ -172,6 +184,8 @@ impl SessionSlot {
                 displacing: None,
             }),
             journal,
+            routes: OnceLock::new(),
+            refusing: AtomicBool::new(false),
             metrics,
         })
     }
@@ -247,6 +261,7 @@ impl SessionSlot {
             in_flight: outgoing.session.len() as u64,
             in_flight_bytes: outgoing.session.iter().map(|(.., entry)| entry.message.size() as u64).sum(),
             dropped: outgoing.dropped,
+            full_since: outgoing.full_since,
             buffered: packets,
             buffered_bytes: buffered as u64,
             is_connected: !matches!(outgoing.attached, Attached::None),
@@ -273,15 +288,18 @@ impl SessionSlot {
     }
 
     /// Changes the bounds of its queue.
-    pub fn set_limits(&self, limits: QueueLimits) {
-        self.lock().limits = limits;
+    pub fn set_limits(self: &Arc<Self>, limits: QueueLimits) {
+        let mut outgoing = self.lock();
+        outgoing.limits = limits;
+        outgoing.note_size(self);
     }
 
     /// Takes what waits for it of the shared subscriptions `filters`, so that other members get it.
-    pub(super) fn take_queued(&self, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
+    pub(super) fn take_queued(self: &Arc<Self>, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
         let mut outgoing = self.lock();
         let is_shared = |entry: &Entry| entry.delivery.share.as_ref().is_some_and(|share| filters.contains(share));
         let taken = outgoing.take_queued(is_shared);
+        outgoing.note_size(self);
         outgoing.record_settled(self.queue_id, taken.iter().filter_map(|entry| entry.sequence), batch);
         taken
     }
@@ -336,7 +354,7 @@ impl SessionSlot {
         let room = wire.buffered() < MAX_BUFFERED_BYTES;
         match qos {
             // Behind what waits of its own kind: the order of a topic is kept [MQTT-4.6.0-6].
-            QoS::AtMostOnce if room && outgoing.queue.at_most_once() == 0 => {
+            QoS::AtMostOnce if room && outgoing.queue.at_most_once().0 == 0 => {
                 let header = Header { dup: false, qos, retain, packet_id: None, delivery };
                 let sent = wire.encode_publish(&header, publication, turn.now);
                 match sent {

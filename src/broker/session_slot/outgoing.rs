@@ -4,15 +4,23 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::paging::one;
 use super::wire::Wire;
 use super::{MAX_BUFFERED_BYTES, SessionSlot, Will};
+use crate::broker::budget::Charge;
 use crate::broker::delivery::Delivery;
-use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
+use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits, Recording, WhenFull};
+use crate::broker::pager::Pager;
 use crate::clock;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Outbound, Resend};
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};
 use crate::store::{Batch, Delivered, Pending, QueueId, Record};
+
+/// Messages of QoS 0 that wait for a durable session that is connected, beside what the journal has.
+const AT_MOST_ONCE_MESSAGES: usize = 10_000;
+/// Their bytes.
+const AT_MOST_ONCE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Guarded by the slot's lock: the outgoing side, and who is attached. Held without I/O and without waiting.
 #[derive(Debug)]
@@ -22,6 +30,14 @@ pub(super) struct Outgoing {
     pub(super) limits: QueueLimits,
     /// Messages that its full queue has dropped.
     pub(super) dropped: u64,
+    /// Since when the queue is full; until it has some room again.
+    pub(super) full_since: Option<Millis>,
+    /// What it holds of the bytes that all durable queues share.
+    pub(super) charge: Option<Charge>,
+    /// Reads back what the queue has on disk; `None` where nothing is ever.
+    pub(super) pager: Option<Arc<Pager>>,
+    /// Whether the pager has been asked for a page, and looks itself whether another is wanted.
+    pub(super) is_paging: bool,
     pub(super) attached: Attached,
     pub(super) epoch: u64,
     /// The user whose session it is.
@@ -78,31 +94,63 @@ impl Outgoing {
 
     pub(super) fn enqueue(
         &mut self,
-        slot: &SessionSlot,
+        slot: &Arc<SessionSlot>,
         publication: &Publication<'_>,
         qos: QoS,
         retain: bool,
         delivery: &Arc<Delivery>,
         batch: &mut Batch,
     ) {
+        let message = publication.keep().clone();
+        if !self.make_room(slot, qos, message.size(), batch) {
+            return;
+        }
         let sequence = (qos != QoS::AtMostOnce).then(|| self.session.take_sequence());
-        let durable = self.durable;
-        let queue = slot.queue_id;
-        if let Some(sequence) = sequence.filter(|_| durable) {
+        if let Some(sequence) = sequence.filter(|_| self.durable) {
+            let queue = slot.queue_id;
             batch.deliver(Delivered { queue, sequence }, &delivery.how(qos, retain));
         }
         let pending = self.holds(slot, qos).then(|| batch.pending());
-        let message = publication.keep().clone();
         let entry = Entry { sequence, message, qos, retain, delivery: Arc::clone(delivery), pending };
-        let mut dropped = 0;
-        self.queue.push(entry, &self.limits, |entry| {
-            dropped += 1;
-            if let Some(sequence) = entry.sequence.filter(|_| durable) {
-                batch.settle(Delivered { queue, sequence });
-            }
-        });
-        self.dropped += dropped;
-        slot.metrics.dropped.add(dropped);
+        let is_recorded = self.durable && self.pager.is_some();
+        self.queue.push(entry, is_recorded.then(|| Recording { batch, journal: &slot.journal }));
+        self.note_size(slot);
+    }
+
+    /// Makes room for another message, or says that it is the one to drop; what is dropped is counted.
+    fn make_room(&mut self, slot: &SessionSlot, qos: QoS, size: usize, batch: &mut Batch) -> bool {
+        let limits = self.limits_for(size, slot);
+        let dropped = if qos == QoS::AtMostOnce && self.pager.is_some() && self.durable {
+            // It is never on disk, and nothing that is goes for it.
+            let (messages, bytes) = self.queue.at_most_once();
+            let fits = messages < AT_MOST_ONCE_MESSAGES && bytes < AT_MOST_ONCE_BYTES;
+            let limits = QueueLimits { when_full: WhenFull::DropNewest, ..limits };
+            self.queue.make_room(size, &limits, |_| ()).filter(|_| fits)
+        } else if limits.when_full == WhenFull::Refuse && qos != QoS::AtMostOnce {
+            // The router has asked whether it is taken; what nobody was promised it has left out.
+            Some(0)
+        } else {
+            let (durable, queue) = (self.durable, slot.queue_id);
+            let limits = match limits.when_full {
+                WhenFull::Refuse => QueueLimits { when_full: WhenFull::DropNewest, ..limits },
+                _ => limits,
+            };
+            self.queue.make_room(size, &limits, |sequences| {
+                if !durable {
+                } else if sequences == one(sequences.first) {
+                    batch.settle(Delivered { queue, sequence: sequences.first });
+                } else {
+                    batch.settle_all(queue, sequences);
+                }
+            })
+        };
+        match dropped {
+            Some(0) => return true,
+            Some(count) => self.count_dropped(slot, count),
+            None => self.count_dropped(slot, 1),
+        }
+        self.full_since.get_or_insert_with(clock::now);
+        dropped.is_some()
     }
 
     /// Takes the entries of QoS 1 and 2 that wait and for which `takes` says so.
@@ -132,6 +180,7 @@ impl Outgoing {
     pub(super) fn pump(&mut self, slot: &Arc<SessionSlot>, now: Millis, batch: &mut Batch) {
         // What is abandoned leaves room for more. Each round abandons some, so this ends.
         while self.pump_round(slot, now, batch) {}
+        self.note_size(slot);
     }
 
     /// One round of [`Outgoing::pump`]; whether messages in flight were abandoned.

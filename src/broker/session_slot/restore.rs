@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{SessionSlot, Will};
-use crate::broker::delivery_queue::{Entry, QueueLimits};
+use crate::broker::delivery_queue::Entry;
 use crate::mqtt::session::{Inbound, Outbound, Unsettled};
 use crate::mqtt::{Millis, PacketId};
+use crate::store::Queued;
 
 /// What is known of a session.
 #[derive(Debug)]
@@ -25,13 +26,14 @@ pub(in crate::broker) struct Past {
     pub(in crate::broker) receipts: Vec<(u64, PacketId)>,
     /// What was in flight, in the order of the sequences.
     pub(in crate::broker) unsettled: Vec<Unsettled<Entry>>,
-    /// What waited, in the order of the sequences.
-    pub(in crate::broker) waiting: Vec<Entry>,
+    /// What waited behind that, from the sequence `waiting_from` on.
+    pub(in crate::broker) waiting: Queued,
+    pub(in crate::broker) waiting_from: u64,
 }
 
 impl SessionSlot {
     /// Goes on with a session where it was. To be called before anybody else has it.
-    pub(in crate::broker) fn restore(&self, past: Past) {
+    pub(in crate::broker) fn restore(self: &Arc<Self>, past: Past) {
         let received = past.receipts.iter().map(|&(number, packet_id)| (packet_id, number));
         *self.inbound() = Inbound::restore(past.next_receipt, received);
         let mut outgoing = self.lock();
@@ -40,10 +42,9 @@ impl SessionSlot {
         outgoing.expiry_interval = past.expiry_interval;
         outgoing.session = Outbound::restore(past.next_sequence, past.window, past.unsettled);
         // What was taken before is kept, whatever the bounds say now.
-        let unbounded = QueueLimits { messages: usize::MAX, bytes: usize::MAX };
-        for entry in past.waiting {
-            outgoing.queue.push(entry, &unbounded, |_| ());
-        }
+        let Queued { messages, bytes } = past.waiting;
+        outgoing.queue.restore(messages, bytes, past.waiting_from, past.next_sequence);
+        outgoing.note_size(self);
         outgoing.will = past.will.map(Box::new);
         outgoing.away_since = Some(past.away_since);
         outgoing.set_times(past.away_since);

@@ -3,6 +3,7 @@
 mod access;
 mod durable;
 mod flow;
+mod full;
 mod handshake;
 mod limits;
 mod qos;

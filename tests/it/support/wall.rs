@@ -2,7 +2,6 @@
 
 use super::peer_library;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -34,17 +33,19 @@ impl Wall {
         i64::try_from(since.as_secs()).expect("this machine is not in the far future")
     }
 
-    /// Has `command` see this clock.
-    pub fn hang_before(&self, command: &mut Command) {
-        command
-            .env("LD_PRELOAD", peer_library("libfaketimeMT.so.1"))
-            .env("FAKETIME_TIMESTAMP_FILE", self.file())
+    /// The words that run a program which sees this clock: the program and its arguments come behind them.
+    pub fn words(&self) -> Vec<String> {
+        let library = peer_library("libfaketimeMT.so.1");
+        [
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", self.file().display()),
             // It looks at the file each time.
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            // Its older name.
-            .env("DONT_FAKE_MONOTONIC", "1")
-            .env("NO_FAKE_STAT", "1");
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            "NO_FAKE_STAT=1".to_owned(),
+        ]
+        .into()
     }
 
     fn file(&self) -> PathBuf {

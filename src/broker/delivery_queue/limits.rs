@@ -1,0 +1,14 @@
+//! How much may wait in a queue, and what happens to what does not fit.
+
+use crate::store::settings::WhenFull;
+
+/// The bounds of a queue. In flight messages do not count: they are never dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes, with each message's bookkeeping.
+    pub bytes: usize,
+    /// What happens beyond them.
+    pub when_full: WhenFull,
+}
