@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::delivery_queue::QueueLimits;
+use super::delivery_queue::{QueueLimits, WhenFull};
 use crate::mqtt::Version;
 use crate::mqtt::packet::Connect;
 
@@ -56,7 +56,7 @@ impl Default for Limits {
             maximum_keep_alive: None,
             packet_bytes: 1024 * 1024,
             inflight: 100,
-            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024 },
+            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024, when_full: WhenFull::DropOldest },
             subscriptions: 1000,
             topic_levels: 64,
             topic_bytes: 4096,

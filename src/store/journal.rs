@@ -83,6 +83,8 @@ pub struct Journal {
 enum Kind {
     Memory,
     Disk(Box<Disk>),
+    #[cfg(test)]
+    Held(super::held::Held),
 }
 
 impl Journal {
@@ -140,6 +142,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => true,
             Kind::Disk(disk) => disk.close(),
+            #[cfg(test)]
+            Kind::Held(_) => true,
         }
     }
 
@@ -162,6 +166,9 @@ impl Journal {
     /// Takes the records of `batch` and empties it. Never waits.
     pub fn append(&self, batch: &mut Batch) -> Ticket {
         if batch.is_empty() {
+            if let Some(pending) = batch.receipt.take() {
+                pending.resolve(0);
+            }
             return Ticket::NONE;
         }
         let records = batch.records;
@@ -174,6 +181,14 @@ impl Journal {
                 Ticket(taken)
             }
             Kind::Disk(disk) => disk.append(batch),
+            #[cfg(test)]
+            Kind::Held(held) => {
+                let ticket = held.append(batch);
+                if let Some(pending) = &batch.receipt {
+                    pending.resolve(ticket);
+                }
+                Ticket(ticket)
+            }
         };
         batch.clear();
         ticket
@@ -184,6 +199,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
             Kind::Disk(disk) => disk.is_committed(ticket),
+            #[cfg(test)]
+            Kind::Held(held) => held.is_committed(ticket.0),
         }
     }
 
@@ -196,6 +213,8 @@ impl Journal {
                 Poll::Ready(())
             }
             Kind::Disk(disk) => disk.poll_committed(ticket, cx),
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_committed(ticket.0, cx),
         }
     }
 
@@ -209,6 +228,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => {}
             Kind::Disk(disk) => disk.hurry(ticket),
+            #[cfg(test)]
+            Kind::Held(held) => held.hurry(ticket),
         }
     }
 
@@ -218,6 +239,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => true,
             Kind::Disk(disk) => disk.has_room(),
+            #[cfg(test)]
+            Kind::Held(held) => held.has_room(),
         }
     }
 
@@ -226,6 +249,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => Poll::Ready(()),
             Kind::Disk(disk) => disk.poll_room(cx),
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_room(cx),
         }
     }
 
@@ -238,12 +263,62 @@ impl Journal {
         match &self.kind {
             Kind::Memory => Ok(Page { is_last: true, ..Page::default() }),
             Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
+            #[cfg(test)]
+            Kind::Held(held) => held.read(queue, from, messages, bytes),
         }
     }
 
     /// Records taken so far.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// A journal for tests that commits when it is told to.
+    pub fn held() -> Self {
+        Self::new(Kind::Held(super::held::Held::default()), 1, 0)
+    }
+
+    /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
+    pub fn killed(&self) -> (Self, Restored) {
+        let records = self.double().committed();
+        let (restored, next_queue, next_retained) = super::held::restore(&records);
+        let held = super::held::Held::with(records);
+        (Self::new(Kind::Held(held), next_queue, next_retained), restored)
+    }
+
+    /// Commits what has been appended, and wakes who waits for it.
+    pub fn commit(&self) {
+        self.double().commit();
+    }
+
+    /// Whether it commits what is appended at once, from now on, and what has been.
+    pub fn set_eager(&self, is_eager: bool) {
+        self.double().set_eager(is_eager);
+    }
+
+    /// The tickets that somebody was in a hurry for since this was asked last.
+    pub fn take_hurried(&self) -> Vec<Ticket> {
+        self.double().take_hurried()
+    }
+
+    /// Whether it has no room for more.
+    pub fn set_full(&self, is_full: bool) {
+        self.double().set_full(is_full);
+    }
+
+    /// The records that it has committed, each its kind and body.
+    pub fn kept_records(&self) -> Vec<Vec<u8>> {
+        self.double().committed()
+    }
+
+    fn double(&self) -> &super::held::Held {
+        match &self.kind {
+            Kind::Held(held) => held,
+            _ => panic!("a journal that was made by `held`"),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod disk;
 mod extents;
 mod filesystem;
 mod fold;
+#[cfg(test)]
+mod held;
 mod inspection;
 mod journal;
 mod log;
