@@ -54,11 +54,6 @@ impl Pager {
         Self { journal, wanting: Mutex::default(), woken: Notify::new() }
     }
 
-    /// Where the pages are.
-    pub(super) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
     /// Puts `slot` into the list. It does so once until the pager has found that it wants no page.
     pub(super) fn ask(&self, slot: &Arc<SessionSlot>) {
         self.lock().push_back(Wanting { slot: Arc::clone(slot), failures: 0 });

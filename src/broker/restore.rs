@@ -18,7 +18,8 @@ const PAGE: (usize, usize) = (256, 1024 * 1024);
 pub(super) type Orphans = HashMap<Arc<str>, RestoredSession>;
 
 impl Broker {
-    /// Brings back what the journal has. To be called before anybody connects, publishes or makes a bridge.
+    /// Brings back what the journal has. To be called before anybody connects, publishes or makes a bridge;
+    /// [`Broker::end_restoring`] follows.
     ///
     /// A session that had a connection goes on as if it had ended now: it expires, and its will is published, as long
     /// after that as the client said.
@@ -60,8 +61,16 @@ impl Broker {
         Ok(slot)
     }
 
-    /// Ends the sessions of bridges that no bridge has asked for. To be called when all have been made.
-    pub fn drop_orphans(&self) {
+    /// Ends the sessions of bridges that no bridge has asked for, and has wills and ends of sessions come in their time.
+    /// To be called when all bridges have been made, so that nothing is published before it is routed.
+    pub fn end_restoring(&self) {
+        self.drop_orphans();
+        for slot in self.all_sessions() {
+            self.timers.schedule(&slot);
+        }
+    }
+
+    fn drop_orphans(&self) {
         for (name, orphan) in self.orphans().drain() {
             let messages = orphan.queued.messages;
             tracing::warn!(bridge = %name, messages, "the bridge is not configured any more; what waited for it is dropped");
@@ -86,7 +95,6 @@ impl Broker {
             self.router.subscribe(&slot, &filter, Arc::new(delivery));
         }
         self.put_session(&slot);
-        self.timers.schedule(&slot);
         Ok(())
     }
 

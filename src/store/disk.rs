@@ -131,6 +131,7 @@ impl Disk {
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
+        self.shared.statistics.appended(batch.records);
         let mut pending = self.shared.lock();
         let Pending { bytes, readings, void, .. } = &mut *pending;
         let before = bytes.len();
@@ -215,7 +216,12 @@ impl Disk {
         if self.has_room() {
             return Poll::Ready(());
         }
-        lock(&self.shared.room_waiters).push(cx.waker().clone());
+        let mut waiters = lock(&self.shared.room_waiters);
+        // It may last for hours, in which a task looks again and again.
+        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+        drop(waiters);
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -22,21 +22,21 @@ pub(super) struct Held(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Encoded records with their tickets.
-    records: Vec<(u64, Vec<u8>)>,
-    last: u64,
-    committed: u64,
+    records: Vec<(Ticket, Vec<u8>)>,
+    last: Ticket,
+    committed: Ticket,
     /// Whether what is appended is committed at once.
     is_eager: bool,
     is_full: bool,
     hurried: Vec<Ticket>,
-    waiting: Vec<(u64, Waker)>,
+    waiting: Vec<(Ticket, Waker)>,
     wanting_room: Vec<Waker>,
 }
 
 impl Held {
     /// One that begins with `records`, which are committed.
     pub(super) fn with(records: Vec<Vec<u8>>) -> Self {
-        let records: Vec<_> = records.into_iter().map(|record| (0, record)).collect();
+        let records: Vec<_> = records.into_iter().map(|record| (Ticket::NONE, record)).collect();
         Self(Mutex::new(State { records, ..State::default() }))
     }
 
@@ -44,10 +44,13 @@ impl Held {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn append(&self, batch: &mut Batch) -> u64 {
+    pub(super) fn append(&self, batch: &mut Batch) -> Ticket {
         let mut state = self.lock();
-        state.last += 1;
+        state.last.0 += 1;
         let ticket = state.last;
+        if let Some(pending) = &batch.receipt {
+            pending.resolve(ticket.0);
+        }
         let mut bytes = &batch.bytes[..];
         while let Some(length) = bytes.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) {
             let (record, rest) = bytes.split_at(HEADER_BYTES + length);
@@ -72,11 +75,11 @@ impl Held {
         ticket
     }
 
-    pub(super) fn is_committed(&self, ticket: u64) -> bool {
+    pub(super) fn is_committed(&self, ticket: Ticket) -> bool {
         ticket <= self.lock().committed
     }
 
-    pub(super) fn poll_committed(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_committed(&self, ticket: Ticket, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if ticket <= state.committed {
             return Poll::Ready(());
@@ -118,7 +121,7 @@ impl Held {
         !self.lock().is_full
     }
 
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if !state.is_full {
             return Poll::Ready(());

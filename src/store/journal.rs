@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::batch::{Batch, Pending};
 use super::disk::Disk;
 use super::filesystem::{Filesystem, Folder, LockError};
+#[cfg(test)]
+use super::held::{self, Held};
 use super::log::Log;
 use super::reader;
 use super::record::{Delivered, QueueId};
@@ -83,8 +85,9 @@ pub struct Journal {
 enum Kind {
     Memory,
     Disk(Box<Disk>),
+    /// For tests: it commits when it is told to.
     #[cfg(test)]
-    Held(super::held::Held),
+    Held(Held),
 }
 
 impl Journal {
@@ -167,7 +170,7 @@ impl Journal {
     pub fn append(&self, batch: &mut Batch) -> Ticket {
         if batch.is_empty() {
             if let Some(pending) = batch.receipt.take() {
-                pending.resolve(0);
+                pending.resolve(Ticket::NONE.0);
             }
             return Ticket::NONE;
         }
@@ -182,13 +185,7 @@ impl Journal {
             }
             Kind::Disk(disk) => disk.append(batch),
             #[cfg(test)]
-            Kind::Held(held) => {
-                let ticket = held.append(batch);
-                if let Some(pending) = &batch.receipt {
-                    pending.resolve(ticket);
-                }
-                Ticket(ticket)
-            }
+            Kind::Held(held) => held.append(batch),
         };
         batch.clear();
         ticket
@@ -200,7 +197,7 @@ impl Journal {
             Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
             Kind::Disk(disk) => disk.is_committed(ticket),
             #[cfg(test)]
-            Kind::Held(held) => held.is_committed(ticket.0),
+            Kind::Held(held) => held.is_committed(ticket),
         }
     }
 
@@ -214,8 +211,21 @@ impl Journal {
             }
             Kind::Disk(disk) => disk.poll_committed(ticket, cx),
             #[cfg(test)]
-            Kind::Held(held) => held.poll_committed(ticket.0, cx),
+            Kind::Held(held) => held.poll_committed(ticket, cx),
         }
+    }
+
+    /// As [`Journal::poll_committed`], for a task that asks again and again: `woken_for` is the ticket that it is woken
+    /// for already.
+    pub fn poll_once(&self, ticket: Ticket, woken_for: &mut Ticket, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_committed(ticket) {
+            return Poll::Ready(());
+        }
+        if *woken_for == ticket {
+            return Poll::Pending;
+        }
+        *woken_for = ticket;
+        self.poll_committed(ticket, cx)
     }
 
     /// The ticket of a batch that was pending; `None` while it has not been appended.
@@ -278,15 +288,14 @@ impl Journal {
 impl Journal {
     /// A journal for tests that commits when it is told to.
     pub fn held() -> Self {
-        Self::new(Kind::Held(super::held::Held::default()), 1, 0)
+        Self::new(Kind::Held(Held::default()), 1, 0)
     }
 
     /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
     pub fn killed(&self) -> (Self, Restored) {
         let records = self.double().committed();
-        let (restored, next_queue, next_retained) = super::held::restore(&records);
-        let held = super::held::Held::with(records);
-        (Self::new(Kind::Held(held), next_queue, next_retained), restored)
+        let (restored, next_queue, next_retained) = held::restore(&records);
+        (Self::new(Kind::Held(Held::with(records)), next_queue, next_retained), restored)
     }
 
     /// Commits what has been appended, and wakes who waits for it.
@@ -314,11 +323,9 @@ impl Journal {
         self.double().committed()
     }
 
-    fn double(&self) -> &super::held::Held {
-        match &self.kind {
-            Kind::Held(held) => held,
-            _ => panic!("a journal that was made by `held`"),
-        }
+    fn double(&self) -> &Held {
+        let Kind::Held(held) = &self.kind else { panic!("a journal that was not made by `held`") };
+        held
     }
 }
 

@@ -30,8 +30,9 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use crate::mqtt::{Message, QoS};
+pub use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal, Pending, Sequences};
-pub use limits::{QueueLimits, WhenFull};
+pub use limits::QueueLimits;
 use overflow::Overflow;
 pub(super) use overflow::{PageAt, PageRequest};
 

@@ -67,6 +67,8 @@ pub(super) struct Exchange {
     /// and beyond [`MAX_WAITING_BYTES`], nothing is read.
     waiting: VecDeque<Promised>,
     waiting_bytes: usize,
+    /// The ticket that the link's task is woken for.
+    woken_for: Ticket,
     pace: Pace,
     /// Whether the journal had no room when this connection put something into it.
     wants_room: bool,
@@ -168,6 +170,7 @@ impl Exchange {
             dialled: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            woken_for: Ticket::NONE,
             pace: Pace::default(),
             wants_room: false,
             open: 0,
@@ -642,10 +645,10 @@ impl Exchange {
         let mut released = false;
         while let Some(promised) = self.waiting.front() {
             let journal = self.broker.router.journal();
+            let mut ticket = promised.ticket;
             if let Some(behind) = &promised.behind {
                 match journal.ticket_of(behind) {
-                    Some(ticket) if journal.poll_committed(ticket, cx).is_pending() => break,
-                    Some(_) => {}
+                    Some(behind) => ticket = ticket.max(behind),
                     None => {
                         // The connection before this one is about to append it, in another thread.
                         cx.waker().wake_by_ref();
@@ -653,7 +656,7 @@ impl Exchange {
                     }
                 }
             }
-            if journal.poll_committed(promised.ticket, cx).is_pending() {
+            if journal.poll_once(ticket, &mut self.woken_for, cx).is_pending() {
                 break;
             }
             if let Some(Promised { replies, over, .. }) = self.waiting.pop_front() {

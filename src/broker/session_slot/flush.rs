@@ -75,7 +75,7 @@ impl SessionSlot {
                 return;
             };
             if let Some(ticket) = wire.held {
-                if self.journal.poll_committed(ticket, cx).is_pending() {
+                if self.journal.poll_once(ticket, &mut wire.woken_for, cx).is_pending() {
                     return;
                 }
                 wire.held = None;
@@ -85,7 +85,7 @@ impl SessionSlot {
                 break;
             };
             match self.journal.ticket_of(pending) {
-                Some(ticket) if self.journal.poll_committed(ticket, cx).is_pending() => return,
+                Some(ticket) if self.journal.poll_once(ticket, &mut wire.woken_for, cx).is_pending() => return,
                 Some(_) => {}
                 // Another thread is about to append it: in the midst of its batch, where it waits for nothing.
                 None => return cx.waker().wake_by_ref(),

@@ -124,6 +124,7 @@ impl SessionSlot {
             closing: None,
             held: attachment.held,
             awaited: None,
+            woken_for: Ticket::NONE,
             waker: None,
         });
         self.awaits_commit.store(attachment.held.is_some(), Ordering::Release);

@@ -40,6 +40,8 @@ pub(super) struct Wire {
     pub(super) held: Option<Ticket>,
     /// The batch whose commit what is next to be sent waits for.
     pub(super) awaited: Option<Arc<Pending>>,
+    /// The ticket that the connection's task is woken for.
+    pub(super) woken_for: Ticket,
     pub(super) waker: Option<Waker>,
 }
 

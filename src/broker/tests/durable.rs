@@ -25,10 +25,17 @@ impl World {
     }
 
     fn killed_with(&self, change: impl FnOnce(&mut Restored)) -> Self {
+        self.killed_in(change, true)
+    }
+
+    fn killed_in(&self, change: impl FnOnce(&mut Restored), ends: bool) -> Self {
         let (journal, mut restored) = self.journal().killed();
         change(&mut restored);
         let world = Self { broker: Broker::start(self.broker.limits().clone(), Arc::new(journal)), ..self.clone() };
         world.broker.restore(restored).unwrap();
+        if ends {
+            world.broker.end_restoring();
+        }
         world
     }
 
@@ -619,7 +626,7 @@ async fn what_waited_for_a_bridge_goes_by_its_route_or_by_the_first_that_takes_i
         let message = MessageBuilder::new(&TopicName::new(topic).unwrap(), b"1").build();
         world.broker.router.publish_all(&[message], crate::clock::now());
     }
-    let killed = world.killed();
+    let killed = world.killed_in(|_| (), false);
     killed.journal().set_eager(true);
     // The route of a/# is as it was, that of b/# has another name, and nothing takes c/1.
     let slot = killed.broker.bridge_slot("cloud", &[route("b/1", 0), route("a/#", 1)]).unwrap();
@@ -627,10 +634,10 @@ async fn what_waited_for_a_bridge_goes_by_its_route_or_by_the_first_that_takes_i
     Link::attach(&slot, 10);
     until("it is sent", || slot.backlog() == (0, 2)).await;
     assert_eq!(killed.broker.metrics.dropped.value(), 1);
-    killed.broker.drop_orphans();
+    killed.broker.end_restoring();
     assert_eq!(killed.broker.metrics.dropped.value(), 3);
     // What was dropped is gone for good.
-    let killed = killed.killed();
+    let killed = killed.killed_in(|_| (), false);
     let slot = killed.broker.bridge_slot("cloud", &[route("#", 0)]).unwrap();
     assert_eq!(slot.backlog(), (0, 2), "as many as were in flight");
     assert_eq!(killed.broker.bridge_slot("gone", &[route("#", 0)]).unwrap().backlog(), (0, 0));
