@@ -1,5 +1,6 @@
 //! The journal as a whole: on a disk that crashes, and with the thread that writes.
 
+mod mishaps;
 mod reopening;
 
 use std::sync::Arc;
