@@ -65,3 +65,20 @@ fn a_file_that_was_only_half_made_is_not_written_to() {
         assert_eq!(restored.sessions.len(), 1);
     }
 }
+
+#[test]
+fn an_exchange_that_is_over_before_an_earlier_one_has_come_does_not_come_again() {
+    let disk = Simulated::new();
+    let (mut log, _) = open(&disk);
+    commit(&mut log, |batch| {
+        begin_session(batch);
+        publish(batch, 1, None, Some(1));
+        batch.push(&Record::Release { queue: QueueId(1), number: 1 });
+    })
+    .unwrap();
+    let (_, restored) = open(&disk);
+    assert_eq!((restored.sessions[0].next_receipt, &restored.sessions[0].receipts[..]), (2, &[][..]));
+    commit(&mut log, |batch| publish(batch, 1, None, Some(0))).unwrap();
+    let (_, restored) = open(&disk);
+    assert_eq!((restored.sessions[0].next_receipt, &restored.sessions[0].receipts[..]), (2, &[(0, PacketId::MIN)][..]));
+}
