@@ -167,10 +167,12 @@ impl Log {
         // Each commit begins with the time: a gap that no later commit follows is one that was under way.
         let mut bytes = Vec::with_capacity(records.len() + 64);
         Record::Time(time).put(&mut bytes);
+        let begin = bytes.len();
         bytes.append(records);
         let result = self.commit_bytes(&mut bytes);
         if result.is_err() {
-            // The caller tries again with all of it.
+            // The caller tries again with all of it; the time stands nowhere but where a commit begins.
+            bytes.drain(..begin);
             *records = bytes;
         }
         result

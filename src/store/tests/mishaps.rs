@@ -82,3 +82,25 @@ fn an_exchange_that_is_over_before_an_earlier_one_has_come_does_not_come_again()
     let (_, restored) = open(&disk);
     assert_eq!((restored.sessions[0].next_receipt, &restored.sessions[0].receipts[..]), (2, &[(0, PacketId::MIN)][..]));
 }
+
+#[test]
+fn commits_that_failed_and_came_in_part_are_no_damage() {
+    for seed in 0..200 {
+        let disk = Simulated::new();
+        let (mut log, _) = open(&disk);
+        commit(&mut log, begin_session).unwrap();
+        let mut batch = Batch::default();
+        (0..3).for_each(|sequence| publish(&mut batch, 700, Some(sequence), None));
+        for _ in 0..3 {
+            disk.cut_after(1);
+            try_commit(&mut log, &mut batch.bytes).unwrap_err();
+            disk.cut_after(u64::MAX);
+        }
+        let disk = disk.crash(&mut Chance(seed));
+        let (mut log, restored) = open(&disk);
+        assert_eq!(restored.report.damage, []);
+        commit(&mut log, |_| ()).unwrap();
+        let (_, restored) = open(&disk);
+        assert_eq!(restored.report.damage, [], "in the next life");
+    }
+}
