@@ -33,7 +33,7 @@ type Place = (SegmentNumber, u64);
 /// Reads the journal in `filesystem`, and changes nothing.
 ///
 /// # Errors
-/// Where a file cannot be read, or was written by a newer version.
+/// Where a file cannot be read or synced, or was written by a newer version.
 pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentError> {
     let Segments { segments: found, salt } = Segments::open(filesystem)?;
     let next_number = found.last().map_or(1, |last| last.segment.number + 1);
@@ -44,6 +44,10 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
         Some(salt) => salt,
         None => return Err(io_error("no random numbers", io::ErrorKind::Unsupported.into())),
     };
+    // A process that was killed may have left what only the system's memory holds. What is found now counts from now on.
+    for Segment { number, file, .. } in &segments {
+        file.sync().map_err(|error| io_error(&segment::file_name(*number), error))?;
+    }
     let checkpoint = find_checkpoint(&segments)?;
     let mut reading =
         Reading { fold: Fold::new(), retained: BTreeMap::new(), report: Report::default(), tail: Tail::default() };

@@ -104,3 +104,20 @@ fn commits_that_failed_and_came_in_part_are_no_damage() {
         assert_eq!(restored.report.damage, [], "in the next life");
     }
 }
+
+#[test]
+fn what_a_killed_process_had_not_synced_survives_once_it_was_found() {
+    for seed in 0..50 {
+        let disk = Simulated::new();
+        let (mut log, _) = open(&disk);
+        commit(&mut log, begin_session).unwrap();
+        disk.cut_after(1);
+        commit(&mut log, |batch| publish(batch, 10, Some(0), None)).unwrap_err();
+        disk.cut_after(u64::MAX);
+        let (mut log, restored) = open(&disk);
+        assert_eq!(restored.sessions[0].queued.messages, 1);
+        log.checkpoint().unwrap();
+        let (_, restored) = open(&disk.crash(&mut Chance(seed)));
+        assert_eq!((restored.sessions[0].queued.messages, restored.report.lost_messages), (1, 0));
+    }
+}
