@@ -7,7 +7,7 @@ use edgeway::broker::delivery::Delivery;
 use edgeway::broker::router::Origin;
 use edgeway::broker::session_slot::{Attachment, SessionSlot, Turn};
 use edgeway::broker::trie::Trie;
-use edgeway::broker::{QueueLimits, Router, WhenFull};
+use edgeway::broker::{Limits, QueueLimits, Router};
 use edgeway::clock;
 use edgeway::metrics::BrokerMetrics;
 use edgeway::mqtt::codec::{Framing, split_frame};
@@ -125,18 +125,13 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
     let journal = Arc::new(Journal::in_memory());
     let router = Router::new(Arc::clone(&journal), Arc::clone(&metrics));
     let filter = TopicFilter::new(TOPIC).expect("a valid filter");
-    let limits = QueueLimits { messages: 10, bytes: 1_000_000, when_full: WhenFull::DropOldest };
+    let limits = QueueLimits { messages: 10, bytes: 1_000_000, ..Limits::default().queue };
     let mut batch = Batch::default();
     let slots: Vec<(Arc<SessionSlot>, u64)> = (0..receivers)
         .map(|index| {
-            let slot = SessionSlot::new(
-                "receiver".into(),
-                SessionKind::Client,
-                QueueId(index),
-                limits,
-                Arc::clone(router.journal()),
-                Arc::clone(&metrics),
-            );
+            let (journal, metrics) = (Arc::clone(&journal), Arc::clone(&metrics));
+            let slot =
+                SessionSlot::new("receiver".into(), SessionKind::Client, QueueId(index), limits, journal, metrics);
             let attachment = Attachment {
                 sender: Sender::new(Version::V3, None, 0),
                 writer: None,

@@ -108,8 +108,7 @@ impl Gateway {
         let entrances = entrances(&resolved.listeners)?;
         let health = Arc::<HealthTable>::default();
         // Last of all that may be refused: nothing has to be undone.
-        let bridges = resolved.bridges.iter().filter_map(|plan| plan.queue_bytes).fold(0, u64::saturating_add);
-        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, bridges, &health).await?;
+        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, &health).await?;
         let broker = Broker::start(settings.broker.limits(), journal);
         broker.budget().set(resolved.storage.limit, resolved.storage.when_full);
         broker.restore(restored).map_err(StorageError::Restore)?;

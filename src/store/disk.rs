@@ -133,6 +133,7 @@ impl Disk {
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
+        self.shared.statistics.appended(batch.records);
         let mut pending = self.shared.lock();
         let Pending { bytes, readings, void, .. } = &mut *pending;
         let before = bytes.len();

@@ -11,6 +11,7 @@ mod filesystem;
 mod fold;
 #[cfg(test)]
 mod held;
+mod inspection;
 mod journal;
 mod log;
 mod reader;
@@ -30,6 +31,7 @@ mod tests;
 pub use batch::{Batch, Pending};
 pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
+pub use inspection::{Inspection, inspect};
 pub use journal::{Journal, JournalOptions, OpenError, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,

@@ -49,16 +49,19 @@ pub struct Settings {
     pub when_full: WhenFull,
 }
 
-/// What happens to a message for a queue that is full.
+/// What happens to a message for which a queue has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// The oldest that is not in flight makes room for it.
+    /// It is taken, and the oldest that wait are dropped for it. What is in flight is never dropped.
     #[default]
     DropOldest,
-    /// It is not taken into the queue.
+    /// It is dropped.
     DropNewest,
-    /// Its publisher has to wait, or is told so.
+    /// It is refused before anybody gets it: a publisher of MQTT 5.0 hears 0x97, one of 3.1.1 is not read until there
+    /// is room. What nobody was promised (QoS 0, the gateway's own readings, what another bridge brings) is dropped.
+    ///
+    /// Only queues of bridges refuse; a client's own queue never holds up others, and drops the oldest.
     Refuse,
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod admin;
 mod bridge;
 mod client;
 mod configuration;
@@ -21,6 +22,7 @@ mod sequences;
 mod serial;
 mod session;
 mod soak;
+mod store_cli;
 mod sys;
 mod transports;
 mod v5;
