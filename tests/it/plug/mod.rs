@@ -35,7 +35,7 @@ const GATEWAY: &str = r#"
 broker:
   listen: "mqtt://127.0.0.1:@PORT@"
   limits: { queue: 100000000, queue_bytes: 8GB }
-storage: { in_memory: true }
+storage: { path: "@DIR@/store", limit: 8GB }
 log: { level: warn }
 bridges:
   cloud:
