@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -45,7 +46,9 @@ pub struct Broker {
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     pub cpu: Duration,
-    pub written_bytes: u64,
+    /// Of the disk under the store, by everybody; `None` where the system does not tell.
+    pub device_bytes: Option<u64>,
+    pub at: Instant,
 }
 
 impl Broker {
@@ -82,18 +85,14 @@ impl Broker {
 
     /// What it used since its start.
     pub fn usage(&self) -> Usage {
-        let file = |name: &str| {
-            std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("the broker is running")
-        };
-        let stat = file("stat");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the broker is running");
         // After the name in parentheses; the 12th and 13th are user and system time in hundredths of a second.
         let fields: Vec<&str> = stat.rsplit_once(')').expect("it has a name").1.split_ascii_whitespace().collect();
         let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
-        let io = file("io");
-        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).expect("Linux tells it");
         Usage {
             cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
-            written_bytes: written.parse().expect("a number"),
+            device_bytes: device_bytes(&self.folder),
+            at: Instant::now(),
         }
     }
 
@@ -125,10 +124,13 @@ impl fmt::Display for Kind {
     }
 }
 
-impl Usage {
-    pub fn since(self, before: Self) -> Self {
-        Self { cpu: self.cpu - before.cpu, written_bytes: self.written_bytes - before.written_bytes }
-    }
+/// What the disk under a folder was written since the system started.
+fn device_bytes(folder: &Path) -> Option<u64> {
+    let device = std::fs::metadata(folder).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = stat.split_ascii_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * 512)
 }
 
 /// Debian's, as `make peers` installed it.

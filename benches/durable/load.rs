@@ -57,8 +57,8 @@ impl Outcome {
     }
 }
 
-/// Runs it for so long; what the broker used meanwhile is the difference between two answers of `usage`.
-pub fn run(port: u16, load: &Load, length: Duration, usage: impl Fn() -> Usage) -> (Outcome, Usage) {
+/// Runs it for so long; and what `usage` said at the beginning and at the end.
+pub fn run(port: u16, load: &Load, length: Duration, usage: impl Fn() -> Usage) -> (Outcome, [Usage; 2]) {
     local(async {
         let shared = Rc::<Shared>::default();
         shared.published.borrow_mut().resize(load.publishers, 0);
@@ -96,7 +96,7 @@ pub fn run(port: u16, load: &Load, length: Duration, usage: impl Fn() -> Usage) 
         latencies.sort_unstable();
         let faults = shared.faults.take();
         let outcome = Outcome { acknowledged: shared.acknowledged.get(), length, latencies, faults };
-        (outcome, after.since(before))
+        (outcome, [before, after])
     })
 }
 
