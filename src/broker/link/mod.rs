@@ -7,6 +7,8 @@ mod accept;
 mod dial;
 mod exchange;
 mod pace;
+mod promises;
+mod reading;
 
 use std::future::poll_fn;
 use std::io;
@@ -35,7 +37,8 @@ use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::net::{SocketReader, SocketWriter, Stream, Transport};
 use crate::store::Batch;
-use exchange::{Exchange, Reading};
+use exchange::Exchange;
+use reading::Reading;
 
 /// How long a peer that is not read counts as heard, each time anew.
 const DEAF: Duration = Duration::from_secs(5);

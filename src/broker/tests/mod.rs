@@ -9,6 +9,7 @@ mod limits;
 mod qos;
 mod redelivery;
 mod replies;
+mod restored;
 mod retained;
 mod session;
 mod shared;
