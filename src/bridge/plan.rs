@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::settings::{Retain, Route, Settings, Tls, Version, WillSettings};
-use crate::broker::WhenFull;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName, remap::RemapError, topic};
 use crate::settings::{Duration, Endpoint, Located, Mistake, NOT_AVAILABLE_YET, Place, Secret, Template};
+use crate::store::settings::WhenFull;
 
 const DEFAULT_SESSION: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::broker::WhenFull;
 use crate::settings::{Duration, Located, NotYet, OneOrMany, Qos, Secret, Size, Template};
+use crate::store::settings::WhenFull;
 
 /// One bridge.
 #[derive(Debug, Clone, Deserialize)]

@@ -25,8 +25,6 @@ use crate::net::tls;
 
 /// TCP, TLS and CONNACK each get this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that wait in memory where the configuration gives no limit.
-const DEFAULT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -50,11 +48,10 @@ impl Bridge {
         let deliveries: Vec<Arc<Delivery>> =
             plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries)?;
-        // On disk it shares what all have; in memory nobody counts that.
-        let most = if broker.router.journal().is_durable() { u64::MAX } else { DEFAULT_QUEUE_BYTES };
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
-            bytes: usize::try_from(plan.queue_bytes.unwrap_or(most)).unwrap_or(usize::MAX),
+            // Without a limit of its own it shares what all have.
+            bytes: plan.queue_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX),
             when_full: plan.when_full.unwrap_or(broker.budget().when_full()),
         });
         for (route, delivery) in plan.send.iter().zip(deliveries) {
@@ -64,8 +61,9 @@ impl Bridge {
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting.waiting();
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: false }
+            let waiting = waiting.waiting();
+            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
         });
         Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
     }

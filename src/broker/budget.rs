@@ -11,11 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 use super::SessionSlot;
-use super::delivery_queue::WhenFull;
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal};
 
 /// Bytes of all durable queues together, where nothing else is said.
 const DEFAULT_LIMIT: u64 = 512 * 1024 * 1024;
+
+/// Wakers that are kept at most.
+const MANY_HELD: usize = 4096;
 
 /// What all durable queues may hold together, and which queues refuse. It never waits.
 #[derive(Debug)]
@@ -82,10 +85,10 @@ impl Budget {
         }
     }
 
-    /// Whether a queue of `bytes` holds more than its share while little is left of the whole.
+    /// Whether a queue of `bytes` holds about its share or more while little is left of the whole.
     pub(super) fn is_tight(&self, bytes: u64) -> bool {
-        let limit = self.limit();
-        self.used() > limit - limit / 8 && bytes > self.fair_share()
+        let (limit, share) = (self.limit(), self.fair_share());
+        self.used() > limit - limit / 8 && bytes > share - share / 8
     }
 
     /// Whether a queue of `bytes` can take nothing more.
@@ -101,9 +104,14 @@ impl Budget {
     /// Has `waker` woken when a queue ceases to refuse. Whoever asks looks again afterwards whether it still must wait.
     pub(super) fn wake_when_room(&self, waker: &Waker) {
         let mut held = lock(&self.held);
-        if !held.iter().any(|known| known.will_wake(waker)) {
-            held.push(waker.clone());
+        if held.iter().any(|known| known.will_wake(waker)) {
+            return;
         }
+        // Connections that have gone leave theirs behind: rather all look again.
+        let all = if held.len() >= MANY_HELD { std::mem::take(&mut *held) } else { Vec::new() };
+        held.push(waker.clone());
+        drop(held);
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// Trims the largest queues where all together are beyond the limit, and looks whether those that refuse have room

@@ -3,9 +3,10 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::delivery_queue::{QueueLimits, WhenFull};
+use super::delivery_queue::QueueLimits;
 use crate::mqtt::Version;
 use crate::mqtt::packet::Connect;
+use crate::store::settings::WhenFull;
 
 /// What clients are allowed: those of one listener, or all.
 #[derive(Debug, Clone, PartialEq)]

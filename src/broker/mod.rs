@@ -41,12 +41,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use budget::Budget;
-pub use delivery_queue::{QueueLimits, WhenFull};
+pub use delivery_queue::QueueLimits;
 pub use limits::Limits;
 pub use listener::Entrance;
 pub use local_client::LocalClient;
 pub use router::Router;
 pub use session_slot::SessionSlot;
+
+pub use crate::store::settings::WhenFull;
 
 use crate::clock;
 use crate::metrics::BrokerMetrics;
@@ -105,8 +107,8 @@ impl Broker {
             timed.timers.run(timed.cancelled.clone(), |slot, now| timed.handle_due(slot, now)).await;
         });
         if let Some(pager) = broker.pager.as_ref().map(Arc::clone) {
-            let cancelled = broker.cancelled.clone();
-            broker.tasks.spawn(async move { pager.run(cancelled).await });
+            let paged = Arc::clone(&broker);
+            broker.tasks.spawn(async move { pager.run(&paged.router, paged.cancelled.clone()).await });
         }
         let tended = Arc::clone(&broker);
         broker.tasks.spawn(async move {

@@ -9,7 +9,7 @@ use super::delivery::Delivery;
 use super::session_slot::{PagedEntry, Past, SessionSlot};
 use crate::clock;
 use crate::mqtt::session::Unsettled;
-use crate::store::{Batch, Delivered, Queued, Record, Restored, RestoredSession, SessionKind};
+use crate::store::{Batch, Delivered, Queued, Record, Restored, RestoredSession, Sequences, SessionKind};
 
 /// Messages that are read at once, and their bytes.
 const PAGE: (usize, usize) = (256, 1024 * 1024);
@@ -57,7 +57,7 @@ impl Broker {
         };
         let slot = self.slot_of(name.into(), SessionKind::Bridge, session.queue);
         slot.set_routes(deliveries.to_vec());
-        self.fill(&slot, session)?;
+        self.fill(&slot, session, false)?;
         Ok(slot)
     }
 
@@ -65,6 +65,9 @@ impl Broker {
     /// To be called when all bridges have been made, so that nothing is published before it is routed.
     pub fn end_restoring(&self) {
         self.drop_orphans();
+        if let Some(pager) = &self.pager {
+            pager.begin_handing_on();
+        }
         for slot in self.all_sessions() {
             self.timers.schedule(&slot);
         }
@@ -87,8 +90,17 @@ impl Broker {
 
     fn restore_client(&self, mut session: RestoredSession) -> io::Result<()> {
         let slot = self.slot_of(Arc::clone(&session.state.client_id), SessionKind::Client, session.queue);
+        if session.state.expiry_interval == 0
+            && let Some(pager) = &self.pager
+        {
+            // It ended while others still got what it had.
+            let last = session.next_sequence.saturating_sub(1);
+            pager.hand_on(&slot, Sequences { first: 0, last });
+            return Ok(());
+        }
         let subscriptions = std::mem::take(&mut session.subscriptions);
-        self.fill(&slot, session)?;
+        let is_shared = subscriptions.iter().any(|(filter, ..)| filter.share().is_some());
+        self.fill(&slot, session, is_shared)?;
         for (filter, options, identifier) in subscriptions {
             // What the client may read is said when it comes back.
             let delivery = Delivery::of_subscription(&filter, options, identifier, None);
@@ -99,7 +111,7 @@ impl Broker {
     }
 
     /// Gives a session what it had. What was in flight is read; what waited behind it is left on disk.
-    fn fill(&self, slot: &Arc<SessionSlot>, session: RestoredSession) -> io::Result<()> {
+    fn fill(&self, slot: &Arc<SessionSlot>, session: RestoredSession, is_shared: bool) -> io::Result<()> {
         let RestoredSession { queue, state, queued, .. } = session;
         let mut unsettled = Vec::new();
         let mut batch = Batch::default();
@@ -168,6 +180,7 @@ impl Broker {
             unsettled,
             waiting: Queued { messages, bytes },
             waiting_from: from,
+            is_shared,
         });
         Ok(())
     }

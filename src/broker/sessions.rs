@@ -295,10 +295,16 @@ impl Broker {
     fn close_session(&self, slot: &Arc<SessionSlot>, heir: &Arc<SessionSlot>, now: Millis) {
         self.router.unsubscribe_all(slot);
         let remains = slot.end(ReasonCode::SessionTakenOver);
+        let on_disk = remains.shared_on_disk;
         // First what others get, then the end: a crash in between leaves both rather than neither.
         self.hand_on(heir, remains, now);
-        if slot.is_durable() {
-            self.record_end(slot);
+        match (on_disk, &self.pager) {
+            _ if !slot.is_durable() => {}
+            (Some(left), Some(pager)) => {
+                *self.sessions.newest_end() = slot.record_ending(left);
+                pager.hand_on(slot, left);
+            }
+            _ => self.record_end(slot),
         }
     }
 

@@ -76,6 +76,8 @@ struct Pending {
     void: Vec<(QueueId, Sequences)>,
     /// The ticket of the last batch in `bytes`.
     ticket: u64,
+    /// That of the last readings that went into `bytes`.
+    readings_ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
     /// Readers wait for all that there is, readings too.
@@ -151,15 +153,14 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
-        let mut is_sooner = false;
+        let mut is_first_prompt = false;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
             if is_prompt {
-                // Whoever waits for what is lazy alone waits for too long now.
-                is_sooner = pending.prompt_since.is_none();
+                is_first_prompt = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
@@ -167,14 +168,15 @@ impl Disk {
         let mut ticket = Ticket::NONE;
         if added > 0 {
             pending.ticket += 1;
-            ticket = Ticket(pending.ticket);
+            // Nothing is promised of what is settled: losing it makes one repetition.
+            ticket = if is_prompt { Ticket(pending.ticket) } else { Ticket::NONE };
             self.shared.pending_bytes.fetch_add(added, Ordering::Relaxed);
         }
         if let Some(receipt) = &batch.receipt {
             receipt.resolve(pending.ticket);
         }
-        // Who only waits for the spacing has a time to wake by itself.
-        let is_idle = mem::take(&mut pending.is_idle) || is_sooner || pending.void.len() >= MAX_VOID;
+        // Who waits for the spacing has a time to wake by itself, which is too late where there was nothing prompt yet.
+        let is_idle = is_first_prompt || mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
         drop(pending);
         if is_idle {
             self.shared.comes.notify_one();
@@ -240,6 +242,12 @@ impl Disk {
 
     pub fn statistics(&self) -> &Arc<Statistics> {
         &self.shared.statistics
+    }
+
+    /// Whether a reading with one of these sequences may be on its way to the disk, where nobody finds it.
+    pub fn may_hold(&self, queue: QueueId, sequences: Sequences) -> bool {
+        let pending = self.shared.lock();
+        !self.is_committed(Ticket(pending.readings_ticket)) || pending.readings.holds(queue, sequences)
     }
 
     /// Returns once all that was appended before is committed.
@@ -340,9 +348,13 @@ impl Writer {
         let is_all = pending.is_flush_wanted || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, .. } = &mut *pending;
+        let Pending { bytes, readings, ticket, readings_ticket, .. } = &mut *pending;
         let before = bytes.len();
         readings.encode_due(now, self.commit_readings, bytes);
+        if bytes.len() > before {
+            *ticket += 1;
+            *readings_ticket = *ticket;
+        }
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);

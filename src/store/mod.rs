@@ -23,7 +23,7 @@ mod scan;
 mod segment;
 pub mod settings;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod statistics;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! How much may wait in a queue, and what happens to what does not fit.
+//! How much may wait in a queue.
 
 use crate::store::settings::WhenFull;
 
@@ -9,6 +9,7 @@ pub struct QueueLimits {
     pub messages: usize,
     /// Bytes, with each message's bookkeeping.
     pub bytes: usize,
-    /// What happens beyond them.
+    /// What happens beyond them. Only queues of bridges refuse: a client's own queue never holds up others, and drops
+    /// the oldest instead.
     pub when_full: WhenFull,
 }

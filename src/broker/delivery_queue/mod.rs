@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use crate::mqtt::{Message, QoS};
-pub use crate::store::settings::WhenFull;
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal, Pending, Sequences};
 pub use limits::QueueLimits;
 use overflow::Overflow;
@@ -82,7 +82,6 @@ pub struct DeliveryQueue {
 impl DeliveryQueue {
     /// Says that `messages` of so many `bytes` wait on disk, with sequences from `first` on and below `end`. Not all
     /// sequences between need to be there. To be called before anything else is put in.
-    #[cfg_attr(not(test), allow(dead_code, reason = "sessions are not restored yet"))]
     pub fn restore(&mut self, messages: u64, bytes: u64, first: u64, end: u64) {
         debug_assert!(self.is_empty(), "what is restored comes first");
         if messages > 0 && first < end {
@@ -172,7 +171,7 @@ impl DeliveryQueue {
         Some(entry)
     }
 
-    /// Removes the entries for which `remove` says so, as far as they are in memory.
+    /// Removes the entries for which `remove` says so, as far as they are in memory: what is on disk stays.
     pub fn remove_if(&mut self, mut remove: impl FnMut(&Entry) -> bool) {
         let Self { head, head_bytes, at_most_once, at_most_once_bytes, overflow } = self;
         head.retain(|entry| {
@@ -232,6 +231,18 @@ impl DeliveryQueue {
     /// The first sequence that may be on disk alone.
     pub fn first_on_disk(&self) -> Option<u64> {
         self.overflow.as_ref().and_then(|overflow| overflow.first_on_disk())
+    }
+
+    /// Says that messages of shared subscriptions may be among those on disk.
+    pub fn note_shared(&mut self) {
+        if let Some(overflow) = &mut self.overflow {
+            overflow.note_shared();
+        }
+    }
+
+    /// What is on disk alone, if messages of shared subscriptions may be among it.
+    pub fn shared_on_disk(&self) -> Option<Sequences> {
+        self.overflow.as_ref().and_then(|overflow| overflow.shared_on_disk())
     }
 
     /// Entries of QoS 0 that wait, and their bytes.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::on_disk::OnDisk;
 use super::uncommitted::Uncommitted;
 use super::{Entry, Recording, WINDOW_BYTES, WINDOW_MESSAGES};
-use crate::store::{Journal, Sequences, Ticket};
+use crate::store::{Journal, Page, Sequences, Ticket};
 
 /// What of a durable queue is behind its head.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(super) struct Overflow {
     tail: VecDeque<Entry>,
     tail_bytes: usize,
     uncommitted: Uncommitted,
+    /// Whether messages of shared subscriptions may be on disk.
+    is_shared: bool,
 }
 
 /// A page to be read.
@@ -39,6 +41,18 @@ pub enum PageAt {
     Later(Option<Ticket>),
 }
 
+impl PageRequest {
+    /// Below which sequence `page` has all there is.
+    pub fn end_of(&self, page: &Page) -> u64 {
+        if page.is_last {
+            return self.end;
+        }
+        let last = page.messages.last().map(|message| message.sequence);
+        let last = last.max(page.lost.iter().map(|lost| lost.last).max());
+        last.map_or(self.from, |last| (last + 1).min(self.end))
+    }
+}
+
 impl Overflow {
     pub(super) fn restored(messages: u64, bytes: u64, first: u64, end: u64) -> Self {
         Self { on_disk: OnDisk::restored(messages, bytes, first, end), ..Self::default() }
@@ -57,11 +71,12 @@ impl Overflow {
             return;
         }
         while self.tail.len() > WINDOW_MESSAGES / 2 || self.tail_bytes > WINDOW_BYTES / 2 {
-            let Some(Entry { sequence: Some(sequence), message, .. }) = self.tail.pop_front() else {
+            let Some(Entry { sequence: Some(sequence), message, delivery, .. }) = self.tail.pop_front() else {
                 break;
             };
             self.tail_bytes -= message.size();
             self.on_disk.add(sequence, message.size() as u64);
+            self.is_shared |= delivery.share.is_some();
         }
     }
 
@@ -99,6 +114,15 @@ impl Overflow {
 
     pub(super) fn first_on_disk(&self) -> Option<u64> {
         self.on_disk.first()
+    }
+
+    pub(super) fn note_shared(&mut self) {
+        self.is_shared = true;
+    }
+
+    pub(super) fn shared_on_disk(&self) -> Option<Sequences> {
+        let (first, end) = (self.on_disk.first()?, self.on_disk.end()?);
+        self.is_shared.then_some(Sequences { first, last: end - 1 })
     }
 
     pub(super) fn has_on_disk(&self) -> bool {

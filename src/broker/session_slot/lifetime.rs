@@ -15,7 +15,7 @@ use crate::metrics::Tally;
 use crate::mqtt::connection::Sender;
 use crate::mqtt::{Message, Millis, QoS, ReasonCode};
 use crate::net::SocketWriter;
-use crate::store::{Batch, Record, SessionState, StoredWill, Ticket};
+use crate::store::{Batch, Record, Sequences, SessionState, StoredWill, Ticket};
 
 /// What is published when a client goes without saying so.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub(in crate::broker) struct Remains {
     pub(in crate::broker) will: Option<Box<Will>>,
     /// Messages of shared subscriptions that other members get.
     pub(in crate::broker) shared: Vec<Entry>,
+    /// What is on disk alone, if such messages may be among it.
+    pub(in crate::broker) shared_on_disk: Option<Sequences>,
 }
 
 impl SessionSlot {
@@ -225,6 +227,7 @@ impl SessionSlot {
         let will = outgoing.will.take();
         (outgoing.will_at, outgoing.ends_at) = (None, None);
         outgoing.ended = true;
+        let shared_on_disk = outgoing.queue.shared_on_disk();
         outgoing.queue = DeliveryQueue::default();
         outgoing.full_since = None;
         outgoing.note_size(self);
@@ -233,7 +236,7 @@ impl SessionSlot {
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
-        Remains { will, shared }
+        Remains { will, shared, shared_on_disk }
     }
 
     /// Whether the session is over.
@@ -269,6 +272,31 @@ impl SessionSlot {
     }
 
     /// Records what is known of a durable session; where it had no connection it has one from then on.
+    /// Records that the session is over, but for the messages `left`, which others still get: after a crash nobody
+    /// finds it by its name.
+    pub(in crate::broker) fn record_ending(&self, left: Sequences) -> Ticket {
+        let mut outgoing = self.lock();
+        let queue = self.queue_id;
+        let state = SessionState {
+            kind: self.kind,
+            client_id: Arc::clone(&self.client_id),
+            owner: outgoing.owner.clone(),
+            expiry_interval: 0,
+            window: 0,
+            will: None,
+        };
+        let mut batch = Batch::default();
+        batch.push(&Record::Session { queue, state });
+        if let Some(last) = left.first.checked_sub(1) {
+            batch.settle_all(queue, Sequences { first: 0, last });
+        }
+        let next = outgoing.session.take_sequence();
+        if left.last + 1 < next {
+            batch.settle_all(queue, Sequences { first: left.last + 1, last: next - 1 });
+        }
+        self.journal.append(&mut batch)
+    }
+
     pub(super) fn record_state(&self, outgoing: &Outgoing) {
         if !outgoing.durable || !self.journal.is_durable() {
             return;

@@ -9,12 +9,13 @@ use super::wire::Wire;
 use super::{MAX_BUFFERED_BYTES, SessionSlot, Will};
 use crate::broker::budget::Charge;
 use crate::broker::delivery::Delivery;
-use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits, Recording, WhenFull};
+use crate::broker::delivery_queue::{DeliveryQueue, Entry, QueueLimits, Recording};
 use crate::broker::pager::Pager;
 use crate::clock;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Outbound, Resend};
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode};
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Delivered, Pending, QueueId, Record};
 
 /// Messages of QoS 0 that wait for a durable session that is connected, beside what the journal has.

@@ -7,10 +7,11 @@ use super::outgoing::{Attached, Outgoing};
 use super::{SessionSlot, Waiting};
 use crate::broker::budget::{Budget, Charge};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
-use crate::broker::delivery_queue::{Entry, PageAt, PageRequest, QueueLimits, WhenFull};
+use crate::broker::delivery_queue::{Entry, PageAt, PageRequest, QueueLimits};
 use crate::broker::pager::Pager;
 use crate::clock;
 use crate::mqtt::{Millis, TopicFilter};
+use crate::store::settings::WhenFull;
 use crate::store::{Batch, Delivered, Journal, Page, PagedMessage, Sequences, SessionKind};
 
 /// A message that was read back.
@@ -86,7 +87,7 @@ impl SessionSlot {
         now: Millis,
         batch: &mut Batch,
     ) {
-        let end = end_of(&request, &page);
+        let end = request.end_of(&page);
         let mut entries = Vec::with_capacity(page.messages.len());
         let mut astray = Vec::new();
         for entry in self.entries_of(page.messages) {
@@ -127,7 +128,7 @@ impl SessionSlot {
         let outgoing = &mut *guard;
         let begin = outgoing.queue.bytes() as u64;
         let least = share.max(begin.saturating_sub(excess));
-        if outgoing.charges() && outgoing.when_full(self) == WhenFull::DropOldest && excess > 0 {
+        if outgoing.charges(self) && outgoing.when_full(self) == WhenFull::DropOldest && excess > 0 {
             let mut dropped = 0;
             while let Some(beyond) = (outgoing.queue.bytes() as u64).checked_sub(least).filter(|&beyond| beyond > 0) {
                 match outgoing.queue.drop_oldest(beyond, |sequences| batch.settle_all(self.queue_id, sequences)) {
@@ -157,7 +158,7 @@ impl Outgoing {
     /// The bounds for another message of `size` bytes.
     pub(super) fn limits_for(&self, size: usize, slot: &SessionSlot) -> QueueLimits {
         let mut limits = QueueLimits { when_full: self.when_full(slot), ..self.limits };
-        if let Some(charge) = self.charge.as_ref().filter(|_| self.charges()) {
+        if let Some(charge) = self.charge.as_ref().filter(|_| self.charges(slot)) {
             let allowance = charge.budget().allowance(charge.bytes(), size as u64);
             limits.bytes = limits.bytes.min(usize::try_from(allowance).unwrap_or(usize::MAX));
         }
@@ -166,9 +167,12 @@ impl Outgoing {
 
     /// To be called when the queue has changed: tells the budget, asks for a page, and notes whether there is room.
     pub(super) fn note_size(&mut self, slot: &Arc<SessionSlot>) {
+        let is_counted = self.charges(slot);
         if let Some(charge) = &mut self.charge {
-            if self.durable && self.pager.is_some() {
-                charge.set(self.queue.bytes() as u64, slot);
+            // Most are in memory, of clients.
+            if self.pager.is_some() || slot.is_bridge() {
+                let bytes = if is_counted { self.queue.bytes() as u64 } else { 0 };
+                charge.set(bytes, slot);
             }
             if self.full_since.is_some() || self.limits.when_full == WhenFull::Refuse {
                 self.note_fullness(slot);
@@ -187,7 +191,7 @@ impl Outgoing {
     fn note_fullness(&mut self, slot: &Arc<SessionSlot>) {
         let QueueLimits { messages, bytes, .. } = self.limits;
         let (waiting, waiting_bytes) = (self.queue.len(), self.queue.bytes());
-        let charged = self.charge.as_ref().filter(|_| self.charges());
+        let charged = self.charge.as_ref().filter(|_| self.charges(slot));
         let is_tight = waiting >= messages - messages / 8
             || waiting_bytes >= bytes - bytes / 8
             || charged.is_some_and(|charge| charge.budget().is_tight(charge.bytes()));
@@ -209,25 +213,16 @@ impl Outgoing {
         }
     }
 
-    /// Whether the queue counts in the budget.
-    fn charges(&self) -> bool {
-        self.durable && self.pager.is_some()
+    /// Whether the queue counts in the budget: those on disk, and those of bridges, but none that has bytes of its own.
+    fn charges(&self, slot: &SessionSlot) -> bool {
+        let is_counted = if slot.is_bridge() { self.limits.bytes == usize::MAX } else { self.pager.is_some() };
+        is_counted && self.durable
     }
 
     pub(super) fn count_dropped(&mut self, slot: &SessionSlot, count: u64) {
         self.dropped += count;
         slot.metrics.dropped.add(count);
     }
-}
-
-/// Below which sequence `page` has all there is.
-fn end_of(request: &PageRequest, page: &Page) -> u64 {
-    if page.is_last {
-        return request.end;
-    }
-    let last = page.messages.last().map(|message| message.sequence);
-    let last = last.max(page.lost.iter().map(|lost| lost.last).max());
-    last.map_or(request.from, |last| (last + 1).min(request.end))
 }
 
 /// A message that was read back. `known` is the delivery of the

@@ -29,6 +29,8 @@ pub(in crate::broker) struct Past {
     /// What waited behind that, from the sequence `waiting_from` on.
     pub(in crate::broker) waiting: Queued,
     pub(in crate::broker) waiting_from: u64,
+    /// Whether messages of shared subscriptions may be among that.
+    pub(in crate::broker) is_shared: bool,
 }
 
 impl SessionSlot {
@@ -44,6 +46,9 @@ impl SessionSlot {
         // What was taken before is kept, whatever the bounds say now.
         let Queued { messages, bytes } = past.waiting;
         outgoing.queue.restore(messages, bytes, past.waiting_from, past.next_sequence);
+        if past.is_shared {
+            outgoing.queue.note_shared();
+        }
         outgoing.note_size(self);
         outgoing.will = past.will.map(Box::new);
         outgoing.away_since = Some(past.away_since);

@@ -6,6 +6,7 @@ mod flow;
 mod full;
 mod handshake;
 mod limits;
+mod paging;
 mod qos;
 mod redelivery;
 mod replies;
