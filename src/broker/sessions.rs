@@ -246,7 +246,12 @@ impl Broker {
         let mut batch = Batch::default();
         batch.set_recording(journal.is_durable());
         batch.push(&Record::SessionEnd { queue: slot.queue_id() });
-        let ticket = journal.append(&mut batch);
+        self.note_end(slot, journal.append(&mut batch));
+    }
+
+    /// Notes that `ticket` is that of the end of a session.
+    fn note_end(&self, slot: &SessionSlot, ticket: Ticket) {
+        let journal = self.router.journal();
         if !journal.is_committed(ticket) {
             let mut ends = self.sessions.ends();
             if journal.is_committed(ends.newest) {
@@ -301,7 +306,7 @@ impl Broker {
         match (on_disk, &self.pager) {
             _ if !slot.is_durable() => {}
             (Some(left), Some(pager)) => {
-                *self.sessions.newest_end() = slot.record_ending(left);
+                self.note_end(slot, slot.record_ending(left));
                 pager.hand_on(slot, left);
             }
             _ => self.record_end(slot),

@@ -259,10 +259,8 @@ mod tests {
         first.write_batch(end, &batch()).unwrap();
         let whole = std::fs::read(folder.path().join(file_name(1))).unwrap();
         type Change = fn(&mut Vec<u8>);
-        let changes: [(&str, Change); 2] = [
-            ("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1),
-            ("damaged: the header", |bytes| bytes[17] ^= 1),
-        ];
+        let changes: [(&str, Change); 2] =
+            [("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1), ("damaged: the header", |bytes| bytes[17] ^= 1)];
         for (told, how) in changes {
             change(folder.path(), 1, how);
             let (verdict, output) = checked(folder.path());
