@@ -151,12 +151,14 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
+        let mut is_first_prompt = false;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
             if is_prompt {
+                is_first_prompt = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
@@ -164,14 +166,15 @@ impl Disk {
         let mut ticket = Ticket::NONE;
         if added > 0 {
             pending.ticket += 1;
-            ticket = Ticket(pending.ticket);
+            // Nothing is promised of what is settled: losing it makes one repetition.
+            ticket = if is_prompt { Ticket(pending.ticket) } else { Ticket::NONE };
             self.shared.pending_bytes.fetch_add(added, Ordering::Relaxed);
         }
         if let Some(receipt) = &batch.receipt {
             receipt.resolve(pending.ticket);
         }
-        // Who only waits for the spacing has a time to wake by itself.
-        let is_idle = mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
+        // Who waits for the spacing has a time to wake by itself, which is too late where there was nothing prompt yet.
+        let is_idle = is_first_prompt || mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
         drop(pending);
         if is_idle {
             self.shared.comes.notify_one();
@@ -337,9 +340,13 @@ impl Writer {
         let is_all = pending.is_flush_wanted || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, .. } = &mut *pending;
+        let Pending { bytes, readings, ticket, .. } = &mut *pending;
         let before = bytes.len();
         readings.encode_due(now, self.commit_readings, bytes);
+        if bytes.len() > before {
+            // Whoever flushes while they are being written waits for them, too.
+            *ticket += 1;
+        }
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);

@@ -128,9 +128,9 @@ impl Fold {
             }
             Record::Settle { queue, sequences } => self.settle(*queue, *sequences),
             Record::Release { queue, number } => {
-                if let Some(queue) = self.queues.get_mut(queue)
-                    && queue.receipts.remove(number).is_none()
-                {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    // Those before it may still be on their way, whether it has come or not.
+                    queue.receipts.remove(number);
                     queue.exchanges.settle(*number);
                     queue.exchanges.advance(|number| queue.receipts.contains_key(&number));
                 }
@@ -340,7 +340,9 @@ impl Fold {
             Record::Time(moment).put(into);
         }
         Record::CheckpointBegin { next_queue: self.next_queue }.put(into);
-        for (&id, queue) in &self.queues {
+        let mut queues: Vec<_> = self.queues.iter().collect();
+        queues.sort_unstable_by_key(|(id, _)| **id);
+        for (&id, queue) in queues {
             if let Some(state) = &queue.session {
                 Record::Session { queue: id, state: state.clone() }.put(into);
             }

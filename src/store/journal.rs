@@ -39,6 +39,8 @@ pub struct JournalOptions {
     pub commit_readings: Duration,
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Bytes of the log between two checkpoints, at least; a large checkpoint is rarer.
+    pub checkpoint_spacing: u64,
     /// Bytes that living messages should take at most: beyond them segments that are half dead are cleaned.
     pub limit: u64,
     /// Where it counts.
@@ -52,6 +54,7 @@ impl Default for JournalOptions {
             commit_min: Duration::from_millis(5),
             commit_readings: Duration::from_secs(2),
             segment_bytes: 4 * 1024 * 1024,
+            checkpoint_spacing: 8 * 1024 * 1024,
             limit: 512 * 1024 * 1024,
             statistics: Arc::default(),
         }

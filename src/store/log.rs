@@ -28,8 +28,6 @@ use super::segment::{self, FIRST_RECORD, Segment, SegmentError};
 use super::statistics::{PAGE, Statistics};
 use crate::clock::Moment;
 
-/// Bytes of the log between two checkpoints, at least; a large checkpoint is rarer.
-const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 /// How many times its own size is written between two checkpoints, at least.
 const CHECKPOINT_RATIO: u64 = 4;
 /// Dead files that are kept to be written again: no zeros have to be written, and there is room in need.
@@ -70,9 +68,13 @@ pub(super) struct Log {
     sealed: BTreeMap<SegmentNumber, u64>,
     /// Files that may be written again.
     spares: Vec<Segment>,
+    /// Files that hold nothing, and are of no use: they go.
+    useless: Vec<SegmentNumber>,
     salt: Salt,
     next_number: SegmentNumber,
     segment_bytes: u64,
+    /// Bytes of the log between two checkpoints, at least; a large checkpoint is rarer.
+    checkpoint_spacing: u64,
     /// Where the last complete checkpoint begins.
     checkpoint_at: SegmentNumber,
     checkpoint_bytes: u64,
@@ -126,18 +128,25 @@ impl Log {
     fn new(filesystem: Arc<dyn Filesystem>, opened: Opened, options: &JournalOptions) -> Self {
         let sealed = opened.files.values().map(|segment| (segment.number, segment.bytes)).collect();
         let index = Index { inner: Mutex::new(Indexed { fold: opened.fold, files: opened.files }) };
+        // One that was being made when the process ended may be of any length.
+        let is_whole = |spare: &Segment| spare.bytes == options.segment_bytes;
+        let (mut spares, rest): (Vec<_>, Vec<_>) = opened.spares.into_iter().partition(is_whole);
+        let surplus = spares.split_off(spares.len().min(SPARES));
+        let useless = rest.iter().chain(&surplus).map(|spare| spare.number).collect();
         Self {
             filesystem,
             index: Arc::new(index),
             current: None,
             sealed,
-            spares: opened.spares,
+            spares,
+            useless,
             salt: opened.salt,
             next_number: opened.next_number,
             segment_bytes: options.segment_bytes,
+            checkpoint_spacing: options.checkpoint_spacing,
             checkpoint_at: opened.checkpoint_at,
             checkpoint_bytes: 0,
-            since_checkpoint: CHECKPOINT_BYTES / 2,
+            since_checkpoint: options.checkpoint_spacing / 2,
             written_bytes: 0,
             moved_bytes: 0,
             limit: options.limit,
@@ -158,10 +167,12 @@ impl Log {
         // Each commit begins with the time: a gap that no later commit follows is one that was under way.
         let mut bytes = Vec::with_capacity(records.len() + 64);
         Record::Time(time).put(&mut bytes);
+        let begin = bytes.len();
         bytes.append(records);
         let result = self.commit_bytes(&mut bytes);
         if result.is_err() {
-            // The caller tries again with all of it.
+            // The caller tries again with all of it; the time stands nowhere but where a commit begins.
+            bytes.drain(..begin);
             *records = bytes;
         }
         result
@@ -224,7 +235,7 @@ impl Log {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        if self.since_checkpoint >= CHECKPOINT_BYTES.max(CHECKPOINT_RATIO * self.checkpoint_bytes) {
+        if self.since_checkpoint >= self.checkpoint_spacing.max(CHECKPOINT_RATIO * self.checkpoint_bytes) {
             return true;
         }
         // Files that are dead, and cannot go before there is one.
@@ -240,6 +251,10 @@ impl Log {
 
     /// Removes or keeps for later the files in which nothing lives.
     fn remove_dead(&mut self) -> io::Result<()> {
+        while let Some(&number) = self.useless.last() {
+            self.remove(number)?;
+            self.useless.pop();
+        }
         let mut dead = Vec::new();
         {
             let mut index = self.index.lock();
@@ -257,7 +272,7 @@ impl Log {
             if self.spares.len() < SPARES && segment.bytes == self.segment_bytes {
                 self.spares.push(segment);
             } else {
-                self.filesystem.remove(&segment::file_name(number))?;
+                self.remove(number)?;
             }
             self.index.lock().files.remove(&number);
             self.sealed.remove(&number);
@@ -265,9 +280,17 @@ impl Log {
         Ok(())
     }
 
+    /// Removes a file; somebody else may have done so.
+    fn remove(&self, number: SegmentNumber) -> io::Result<()> {
+        match self.filesystem.remove(&segment::file_name(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The segment to clean next, if one is worth it.
     fn next_victim(&self) -> Option<SegmentNumber> {
-        if self.sealed.len() <= FEW_SEGMENTS || self.moved_bytes * 2 > self.written_bytes + CHECKPOINT_BYTES {
+        if self.sealed.len() <= FEW_SEGMENTS || self.moved_bytes * 2 > self.written_bytes + self.checkpoint_spacing {
             return None;
         }
         let disk_bytes: u64 = self.sealed.values().sum();

@@ -114,8 +114,10 @@ impl Search<'_> {
     fn run_from(&mut self, segment: &Segment, mut offset: u64) -> io::Result<Option<u64>> {
         let mut chunk = Vec::new();
         let mut length = CHUNK_BYTES;
+        // It may have been cut since it was made.
+        let end = segment.file.len()?.min(segment.bytes);
         loop {
-            let left = segment.bytes.saturating_sub(offset).min(length as u64) as usize;
+            let left = end.saturating_sub(offset).min(length as u64) as usize;
             chunk.resize(left, 0);
             segment.file.read_exact_at(offset, &mut chunk)?;
             let mut rest = &chunk[..];
@@ -132,7 +134,7 @@ impl Search<'_> {
             offset += taken as u64;
             // Either the chunk ends within a record, or no record stands here.
             let is_whole = rest.len() >= record::HEADER_BYTES && record::HEADER_BYTES + next <= rest.len();
-            if is_whole || next as u64 > segment.bytes || offset + rest.len() as u64 >= segment.bytes {
+            if is_whole || next as u64 > end || offset + rest.len() as u64 >= end {
                 return Ok(None);
             }
             length = CHUNK_BYTES.max(record::HEADER_BYTES + next);

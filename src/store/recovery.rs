@@ -15,7 +15,7 @@ use super::log::Opened;
 use super::record::{Delivered, Deliveries, MessageView, QueueId, Record, Sequences};
 use super::restored::{Damage, Report, RestoredRetained};
 use super::scan::Scanned;
-use super::segment::{self, Contents, Segment, SegmentError, Segments, State};
+use super::segment::{self, Contents, FIRST_RECORD, Segment, SegmentError, Segments, State};
 
 /// What was read.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ type Place = (SegmentNumber, u64);
 /// Reads the journal in `filesystem`, and changes nothing.
 ///
 /// # Errors
-/// Where a file cannot be read, or was written by a newer version.
+/// Where a file cannot be read or synced, or was written by a newer version.
 pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentError> {
     let Segments { segments: found, salt } = Segments::open(filesystem)?;
     let next_number = found.last().map_or(1, |last| last.segment.number + 1);
@@ -44,8 +44,19 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
         Some(salt) => salt,
         None => return Err(io_error("no random numbers", io::ErrorKind::Unsupported.into())),
     };
+    // A process that was killed may have left what only the system's memory holds. What is found now counts from now on.
+    for Segment { number, file, .. } in &segments {
+        file.sync().map_err(|error| io_error(&segment::file_name(*number), error))?;
+    }
     let checkpoint = find_checkpoint(&segments)?;
-    let mut reading = Reading { fold: Fold::new(), retained: BTreeMap::new(), report: Report::default() };
+    let mut reading = Reading {
+        fold: Fold::new(),
+        checkpoint,
+        retained: BTreeMap::new(),
+        report: Report::default(),
+        tail: Tail::default(),
+        is_in_checkpoint: false,
+    };
     if let Some((begin, end)) = checkpoint {
         for segment in segments.iter().filter(|segment| (begin.0..=end.0).contains(&segment.number)) {
             let contents = read(segment)?;
@@ -60,11 +71,11 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
             }
         }
     }
-    for (index, segment) in segments.iter().enumerate() {
-        let is_newest = index + 1 == segments.len();
-        reading.read(segment, checkpoint, is_newest)?;
+    for segment in &segments {
+        reading.read(segment)?;
     }
-    let Reading { mut fold, retained, mut report } = reading;
+    let Reading { mut fold, retained, mut report, tail, .. } = reading;
+    report.torn_bytes = tail.gaps.iter().map(|gap| gap.bytes).sum();
     report.lost_messages = fold.conclude();
     let (retained, replaced) = newest_of_each_topic(&fold, retained);
     let opened = Opened {
@@ -96,6 +107,8 @@ fn find_checkpoint(segments: &[Segment]) -> Result<Option<(Place, Place)>, Segme
                     marks.push((offset, mark));
                 }
                 Scanned::Damage { offset, .. } => marks.push((offset, Mark::Other)),
+                // Something stood here that may have been a part of it.
+                Scanned::End { offset, torn_bytes } if torn_bytes > 0 => marks.push((offset, Mark::Other)),
                 Scanned::End { .. } => {}
             }
         }
@@ -124,65 +137,105 @@ enum Mark {
 
 struct Reading {
     fold: Fold,
+    checkpoint: Option<(Place, Place)>,
     retained: BTreeMap<u64, RestoredRetained>,
     report: Report,
+    tail: Tail,
+    /// Whether what follows is of a checkpoint that was not completed.
+    is_in_checkpoint: bool,
+}
+
+/// What cannot be read behind the last commit that was whole: of a commit that was under way, or that failed and was
+/// written again elsewhere. It is damage where the next segment goes on with the same commit, for that one is begun
+/// only when all before it is on disk.
+#[derive(Default)]
+struct Tail {
+    segment: SegmentNumber,
+    gaps: Vec<Damage>,
 }
 
 impl Reading {
-    fn read(
-        &mut self,
-        segment: &Segment,
-        checkpoint: Option<(Place, Place)>,
-        is_newest: bool,
-    ) -> Result<(), SegmentError> {
+    fn read(&mut self, segment: &Segment) -> Result<(), SegmentError> {
         let contents = read(segment)?;
         let damage = |offset, bytes| Damage { file: segment::file_name(segment.number), offset, bytes };
         self.report.damage.extend(contents.unreadable.iter().map(|&(offset, bytes)| damage(offset, bytes)));
         let mut gaps = Vec::new();
+        let mut is_first = true;
+        // What stands behind a gap, while nobody knows whether its commit was completed.
+        let mut held: Option<Vec<(u64, Record<'_>)>> = None;
         for scanned in segment.scan(&contents) {
             let (offset, bytes) = match scanned {
                 Scanned::Record { offset, bytes } => (offset, bytes),
                 Scanned::Damage { offset, bytes } => {
                     gaps.push(damage(offset, bytes));
+                    held.get_or_insert_default();
                     continue;
                 }
-                Scanned::End { torn_bytes, .. } => {
-                    if is_newest {
-                        self.report.torn_bytes = torn_bytes;
+                Scanned::End { offset, torn_bytes } => {
+                    if torn_bytes > 0 {
+                        gaps.push(damage(offset, torn_bytes));
                     }
                     continue;
                 }
             };
             let Ok(record) = Record::decode(bytes) else {
                 gaps.push(damage(offset, bytes.len() as u64 + Scanned::HEADER_BYTES));
+                held.get_or_insert_default();
                 continue;
             };
+            if offset == FIRST_RECORD {
+                let goes_on = !matches!(record, Record::Time(_) | Record::CheckpointBegin { .. });
+                if goes_on && self.tail.segment + 1 == segment.number {
+                    self.report.damage.append(&mut self.tail.gaps);
+                }
+            }
+            is_first = false;
             if let Record::Time(_) = record {
                 // A later commit: what stands before it was on disk.
                 self.report.damage.append(&mut gaps);
-            }
-            let place = (segment.number, offset);
-            match checkpoint {
-                Some((begin, _)) if place < begin => {
-                    if let Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } = &record
-                    {
-                        self.fold.locate(message, deliveries, segment.number);
-                        self.keep_retained(message, deliveries);
-                    }
+                for (offset, record) in held.take().into_iter().flatten() {
+                    self.take(&record, (segment.number, offset));
                 }
-                Some((_, end)) if place <= end => {}
-                _ => self.apply(&record, segment.number),
+            }
+            match &mut held {
+                Some(held) => held.push((offset, record)),
+                None => self.take(&record, (segment.number, offset)),
             }
         }
-        if is_newest {
-            self.report.torn_bytes += gaps.iter().map(|gap| gap.bytes).sum::<u64>();
-        } else {
-            self.report.damage.append(&mut gaps);
+        for (offset, record) in held.into_iter().flatten() {
+            // They may be of a checkpoint whose beginning is lost, and then they say nothing new.
+            if !matches!(record, Record::Session { .. } | Record::Subscribe { .. }) {
+                self.take(&record, (segment.number, offset));
+            }
+        }
+        // One that holds nothing, ready for later, ends nothing.
+        if !is_first || !gaps.is_empty() {
+            self.tail = Tail { segment: segment.number, gaps };
         }
         Ok(())
     }
 
+    fn take(&mut self, record: &Record<'_>, place: Place) {
+        match self.checkpoint {
+            Some((begin, _)) if place < begin => {
+                if let Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } = record {
+                    self.fold.locate(message, deliveries, place.0);
+                    self.keep_retained(message, deliveries);
+                }
+            }
+            Some((_, end)) if place <= end => {}
+            _ => self.apply(record, place.0),
+        }
+    }
+
     fn apply(&mut self, record: &Record<'_>, segment: SegmentNumber) {
+        match record {
+            Record::CheckpointBegin { .. } => self.is_in_checkpoint = true,
+            Record::Time(_) | Record::CheckpointEnd => self.is_in_checkpoint = false,
+            // It says what is so already, but for the absence of a session, which its queue's record says.
+            Record::Session { .. } | Record::Subscribe { .. } if self.is_in_checkpoint => return,
+            _ => {}
+        }
         self.fold.apply(record, segment);
         match record {
             Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } => {

@@ -2,7 +2,7 @@
 
 use super::support::edgeway::{Edgeway, edgeway};
 use super::support::http::get;
-use super::support::mosquitto::{mosquitto_pub, mosquitto_sub};
+use super::support::mosquitto::{Mosquitto, mosquitto_pub, mosquitto_sub};
 use super::support::ports::free_port;
 use super::support::process::wait_until;
 use super::support::python::python;
@@ -70,6 +70,40 @@ fn health_and_sys_tell_of_the_journal() {
     let sys = mosquitto_sub(gateway.port, &["-t", "$SYS/gateway/#", "-F", "%t %p"]);
     sys.take("the state of the journal", |line| line == "$SYS/gateway/store/state ok");
     sys.take("the bytes of a day", |line| line.starts_with("$SYS/gateway/store/bytes/day "));
+}
+
+#[test]
+fn a_full_queue_is_a_503_until_it_is_delivered_and_a_warning_afterwards() {
+    let mut cloud = Mosquitto::start();
+    cloud.stop();
+    let admin = free_port();
+    let gateway = Edgeway::start(&format!(
+        "\
+broker: {{ listen: \"mqtt://127.0.0.1:@PORT@\" }}
+storage: {{ path: data }}
+admin: {{ listen: \"127.0.0.1:{admin}\" }}
+bridges:
+  cloud:
+    url: mqtt://127.0.0.1:{}
+    send: [ {{ from: keep/#, qos: 1 }} ]
+    queue: {{ limit: 16KB, when_full: drop_newest }}
+",
+        cloud.port
+    ));
+    for _ in 0..6 {
+        mosquitto_pub(gateway.port, &["-t", "keep/this", "-m", &"x".repeat(4000), "-q", "1"]);
+    }
+    let (status, told) = healthz(admin);
+    assert_eq!((status, &told["bridges"]["cloud"]["full"]), (503, &json!(true)), "{told}");
+    assert_eq!(told["failures"], json!(["the queue of the bridge cloud is full"]));
+    cloud.start_again();
+    wait_until("the queue is delivered", || healthz(admin).0 == 200);
+    let told = healthz(admin).1;
+    assert_eq!(told["status"], "warning");
+    assert!(
+        told["warnings"][0].as_str().unwrap().starts_with("the full queue of the bridge cloud has dropped "),
+        "{told}"
+    );
 }
 
 #[test]

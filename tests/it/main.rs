@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod bridge;
 mod client;
+mod clock;
 mod configuration;
 mod connect;
 mod demo;

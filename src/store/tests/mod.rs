@@ -1,5 +1,8 @@
 //! The journal as a whole: on a disk that crashes, and with the thread that writes.
 
+mod expected;
+mod mishaps;
+mod model;
 mod reopening;
 
 use std::sync::Arc;

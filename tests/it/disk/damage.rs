@@ -9,7 +9,7 @@ broker:
   listen: "mqtt://127.0.0.1:@PORT@"
   limits: { queue: 1000000, queue_bytes: 1GB }
 storage: { path: "@DIR@/store", limit: 1GB }
-log: { level: warn }
+log: { level: info }
 "#;
 
 /// In the tests of one segment, and of several.
@@ -34,7 +34,7 @@ fn without_its_last_page_the_journal_gives_all_that_is_before_it() {
     assert!(lost > 0, "something was cut off, and nothing is missing");
     assert!(lost <= MESSAGES_OF_A_PAGE, "{lost} messages are missing");
     assert_eq!(numbers, (0..FEW - lost as u32).collect::<Vec<_>>());
-    assert_names(&log, &newest);
+    assert_says_cut(&log);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_flipped_bit_in_the_last_page_costs_what_it_hit() {
     let (numbers, log) = store.restored();
     assert_missing(&numbers, FEW, 1);
     assert_eq!(numbers.last(), Some(&(FEW - 1)), "what follows the damage is lost too");
-    assert_names(&log, &newest);
+    assert_says_cut(&log);
 }
 
 #[test]
@@ -66,9 +66,9 @@ fn flipped_bits_in_a_segment_in_the_middle_cost_what_they_hit() {
     let (numbers, log) = store.restored();
     assert_missing(&numbers, MANY, 2);
     assert_names(&log, middle);
-    // It has been said, and what was salvaged is safe: the next start has nothing to say.
-    let (numbers, log) = store.restored();
-    assert_eq!((numbers, log), (Vec::new(), Vec::new()));
+    // The next start finds nothing that was settled.
+    let (numbers, _) = store.restored();
+    assert!(numbers.is_empty(), "{numbers:?}");
 }
 
 #[test]
@@ -76,8 +76,10 @@ fn a_store_of_a_newer_format_is_refused_in_words_and_left_as_it_is() {
     let store = Store::with_messages(FEW);
     let newest = store.segments().pop().unwrap();
     let mut bytes = std::fs::read(&newest).unwrap();
-    // The format's number: see src/store/segment.rs.
+    // The format's number, and the checksum of the header: see src/store/segment.rs.
     bytes[8] += 1;
+    let checksum = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
+    bytes[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
     std::fs::write(&newest, &bytes).unwrap();
     let before = store.contents();
     let said = store.refused_start();
@@ -174,8 +176,15 @@ fn assert_missing(numbers: &[u32], count: u32, most: usize) {
     assert!(missing.len() <= most, "missing: {missing:?}");
 }
 
-/// Some line of the log names the damaged file.
+/// The log says that it is damaged, and where.
 fn assert_names(log: &[String], file: &Path) {
     let name = file.file_name().unwrap().to_str().unwrap();
-    assert!(log.iter().any(|line| line.contains(name)), "nothing is said of {name}: {log:?}");
+    let says = |line: &String| line.contains("the journal is damaged here") && line.contains(name);
+    assert!(log.iter().any(says), "nothing is said of {name}: {log:?}");
+}
+
+/// The log says that the end of the journal was cut off. Whether a disk lost it or a power cut came in the midst of its
+/// write cannot be told.
+fn assert_says_cut(log: &[String]) {
+    assert!(log.iter().any(|line| line.contains("cut off a commit")), "nothing is said: {log:?}");
 }

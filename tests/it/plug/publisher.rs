@@ -104,7 +104,7 @@ impl Publisher {
     }
 
     async fn settle_all(&mut self) -> Result<(), Lost> {
-        while self.peer.unsettled() > 0 {
+        while !self.under_way.is_empty() {
             let happening = timeout(PATIENCE, self.peer.next()).await;
             self.note(&happening.map_err(|_| Lost(format!("never acknowledged: {:?}", self.under_way)))??)?;
         }

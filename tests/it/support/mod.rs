@@ -19,6 +19,7 @@ mod reaper;
 pub mod rumqttc;
 pub mod small_disk;
 pub mod vitals;
+pub mod wall;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
