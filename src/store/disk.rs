@@ -76,8 +76,6 @@ struct Pending {
     void: Vec<(QueueId, Sequences)>,
     /// The ticket of the last batch in `bytes`.
     ticket: u64,
-    /// That of the last readings that went into `bytes`.
-    readings_ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
     /// Readers wait for all that there is, readings too.
@@ -244,12 +242,6 @@ impl Disk {
         &self.shared.statistics
     }
 
-    /// Whether a reading with one of these sequences may be on its way to the disk, where nobody finds it.
-    pub fn may_hold(&self, queue: QueueId, sequences: Sequences) -> bool {
-        let pending = self.shared.lock();
-        !self.is_committed(Ticket(pending.readings_ticket)) || pending.readings.holds(queue, sequences)
-    }
-
     /// Returns once all that was appended before is committed.
     ///
     /// # Errors
@@ -348,12 +340,12 @@ impl Writer {
         let is_all = pending.is_flush_wanted || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, ticket, readings_ticket, .. } = &mut *pending;
+        let Pending { bytes, readings, ticket, .. } = &mut *pending;
         let before = bytes.len();
         readings.encode_due(now, self.commit_readings, bytes);
         if bytes.len() > before {
+            // Whoever flushes while they are being written waits for them, too.
             *ticket += 1;
-            *readings_ticket = *ticket;
         }
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {

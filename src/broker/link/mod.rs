@@ -294,7 +294,9 @@ impl Link {
         }
         self.exchange.poll_commits(cx);
         self.exchange.release_committed(cx);
+        let is_deaf = self.poll_deaf(cx) || self.pause.is_some();
         if self.held.is_some()
+            && !is_deaf
             && let Err(end) = self.take_held(cx)
         {
             return Poll::Ready(end);
@@ -302,7 +304,7 @@ impl Link {
         if let Some(reason) = self.exchange.disconnect {
             return Poll::Ready(End::Peer(Some(reason)));
         }
-        if self.poll_deaf(cx) || self.pause.is_some() || self.held.is_some() {
+        if is_deaf || self.held.is_some() {
             attention = Attention::Wait;
         }
         if attention == Attention::Read {
