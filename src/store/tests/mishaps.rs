@@ -30,6 +30,10 @@ fn try_commit(log: &mut Log, bytes: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn begin_session(batch: &mut Batch) {
+    begin(batch, QueueId(1));
+}
+
+fn begin(batch: &mut Batch, queue: QueueId) {
     let state = SessionState {
         kind: SessionKind::Client,
         client_id: "client".into(),
@@ -38,7 +42,7 @@ fn begin_session(batch: &mut Batch) {
         window: 10,
         will: None,
     };
-    batch.push(&Record::Session { queue: QueueId(1), state });
+    batch.push(&Record::Session { queue, state });
 }
 
 fn publish(batch: &mut Batch, length: usize, sequence: Option<u64>, receipt: Option<u64>) {
@@ -159,4 +163,25 @@ fn a_disk_without_room_for_another_segment_is_told_of_once_and_what_fits_is_comm
     disk.set_capacity(None);
     assert_eq!(hears.recv(), Ok(None));
     assert!(journal.close());
+}
+
+#[test]
+fn a_checkpoint_that_was_not_completed_says_nothing() {
+    for seed in 0..100 {
+        let disk = Simulated::new();
+        let (mut log, _) = open(&disk);
+        let at = Millis(7);
+        commit(&mut log, |batch| {
+            for queue in (1..60).map(QueueId) {
+                begin(batch, queue);
+                batch.push(&Record::Away { queue, at });
+            }
+        })
+        .unwrap();
+        disk.cut_after(1);
+        log.checkpoint().unwrap_err();
+        let (_, restored) = open(&disk.crash(&mut Chance(seed)));
+        assert_eq!(restored.sessions.len(), 59);
+        assert!(restored.sessions.iter().all(|session| session.away_since == Some(at)), "seed {seed}");
+    }
 }
