@@ -26,7 +26,7 @@ use super::reader::Bookmark;
 use super::readings::Readings;
 use super::record::{QueueId, Record, Sequences};
 use super::statistics::Statistics;
-use crate::clock;
+use crate::clock::{self, Moment};
 
 /// Bytes that may wait for the disk; beyond that nobody is read who makes records.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
@@ -119,6 +119,7 @@ impl Disk {
             bytes: Vec::new(),
             ticket: 0,
             retry_at: None,
+            maintain_at: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())?;
         Ok(Self {
@@ -297,6 +298,8 @@ struct Writer {
     bytes: Vec<u8>,
     ticket: u64,
     retry_at: Option<Instant>,
+    /// Not before then: making room has failed.
+    maintain_at: Option<Instant>,
 }
 
 impl Writer {
@@ -379,7 +382,7 @@ impl Writer {
         let lazy = settles.map(|at| at + self.commit_readings);
         let large = (pending.bytes.len() >= MAX_PENDING_BYTES / 4).then_some(now);
         let readings = pending.readings.due_at(self.commit_readings);
-        [held_up, prompt, lazy, large, readings].into_iter().flatten().min()
+        [held_up, prompt, lazy, large, readings, self.maintain_at].into_iter().flatten().min()
     }
 
     fn write(&mut self) {
@@ -398,15 +401,30 @@ impl Writer {
             self.shared.pending_bytes.fetch_sub(length, Ordering::Relaxed);
         }
         self.succeed();
-        if let Err(error) = self.log.maintain(time) {
-            self.fail(&error);
+        self.maintain(time);
+    }
+
+    /// Keeps room for what comes. Where that fails, commits go on as long as they can; it has recovered only when this
+    /// has, too.
+    fn maintain(&mut self, time: Moment) {
+        if self.maintain_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        match self.log.maintain(time) {
+            Ok(()) => {
+                self.maintain_at = None;
+                self.shared.statistics.recovered();
+            }
+            Err(error) => {
+                self.maintain_at = Some(Instant::now() + RETRY);
+                self.shared.statistics.failed(&describe(&error));
+            }
         }
     }
 
     fn succeed(&mut self) {
         self.retry_at = None;
         self.shared.is_failing.store(false, Ordering::Relaxed);
-        self.shared.statistics.recovered();
         {
             // Under the lock that readers wait with.
             let mut pending = self.shared.lock();
