@@ -63,7 +63,7 @@ pub struct Opened {
 /// Where the folder cannot be used, or what is in it cannot be read.
 pub async fn open(plan: &Plan, health: &Arc<HealthTable>) -> Result<Opened, StorageError> {
     let Some(disk) = plan.disk.clone() else {
-        tracing::warn!("everything is kept in memory: sessions, retained messages and what waits end with the process");
+        tracing::info!("everything is kept in memory: sessions, retained messages and what waits end with the process");
         let journal = Arc::new(Journal::in_memory());
         return Ok(Opened { journal, restored: Restored::default(), statistics: None });
     };
@@ -168,7 +168,7 @@ fn watch(statistics: &Statistics, health: Arc<HealthTable>) {
             ),
             None => tracing::info!("committing again"),
         }
-        health.store().set_failure(failure.map(|failure| failure.reason));
+        health.store().set_failure(failure.as_ref().map(|failure| &*failure.reason));
     });
 }
 

@@ -340,7 +340,9 @@ impl Fold {
             Record::Time(moment).put(into);
         }
         Record::CheckpointBegin { next_queue: self.next_queue }.put(into);
-        for (&id, queue) in &self.queues {
+        let mut queues: Vec<_> = self.queues.iter().collect();
+        queues.sort_unstable_by_key(|(id, _)| **id);
+        for (&id, queue) in queues {
             if let Some(state) = &queue.session {
                 Record::Session { queue: id, state: state.clone() }.put(into);
             }

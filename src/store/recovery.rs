@@ -49,8 +49,14 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
         file.sync().map_err(|error| io_error(&segment::file_name(*number), error))?;
     }
     let checkpoint = find_checkpoint(&segments)?;
-    let mut reading =
-        Reading { fold: Fold::new(), retained: BTreeMap::new(), report: Report::default(), tail: Tail::default() };
+    let mut reading = Reading {
+        fold: Fold::new(),
+        checkpoint,
+        retained: BTreeMap::new(),
+        report: Report::default(),
+        tail: Tail::default(),
+        is_in_checkpoint: false,
+    };
     if let Some((begin, end)) = checkpoint {
         for segment in segments.iter().filter(|segment| (begin.0..=end.0).contains(&segment.number)) {
             let contents = read(segment)?;
@@ -66,9 +72,9 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
         }
     }
     for segment in &segments {
-        reading.read(segment, checkpoint)?;
+        reading.read(segment)?;
     }
-    let Reading { mut fold, retained, mut report, tail } = reading;
+    let Reading { mut fold, retained, mut report, tail, .. } = reading;
     report.torn_bytes = tail.gaps.iter().map(|gap| gap.bytes).sum();
     report.lost_messages = fold.conclude();
     let (retained, replaced) = newest_of_each_topic(&fold, retained);
@@ -131,9 +137,12 @@ enum Mark {
 
 struct Reading {
     fold: Fold,
+    checkpoint: Option<(Place, Place)>,
     retained: BTreeMap<u64, RestoredRetained>,
     report: Report,
     tail: Tail,
+    /// Whether what follows is of a checkpoint that was not completed.
+    is_in_checkpoint: bool,
 }
 
 /// What cannot be read behind the last commit that was whole: of a commit that was under way, or that failed and was
@@ -146,17 +155,20 @@ struct Tail {
 }
 
 impl Reading {
-    fn read(&mut self, segment: &Segment, checkpoint: Option<(Place, Place)>) -> Result<(), SegmentError> {
+    fn read(&mut self, segment: &Segment) -> Result<(), SegmentError> {
         let contents = read(segment)?;
         let damage = |offset, bytes| Damage { file: segment::file_name(segment.number), offset, bytes };
         self.report.damage.extend(contents.unreadable.iter().map(|&(offset, bytes)| damage(offset, bytes)));
         let mut gaps = Vec::new();
         let mut is_first = true;
+        // What stands behind a gap, while nobody knows whether its commit was completed.
+        let mut held: Option<Vec<(u64, Record<'_>)>> = None;
         for scanned in segment.scan(&contents) {
             let (offset, bytes) = match scanned {
                 Scanned::Record { offset, bytes } => (offset, bytes),
                 Scanned::Damage { offset, bytes } => {
                     gaps.push(damage(offset, bytes));
+                    held.get_or_insert_default();
                     continue;
                 }
                 Scanned::End { offset, torn_bytes } => {
@@ -168,6 +180,7 @@ impl Reading {
             };
             let Ok(record) = Record::decode(bytes) else {
                 gaps.push(damage(offset, bytes.len() as u64 + Scanned::HEADER_BYTES));
+                held.get_or_insert_default();
                 continue;
             };
             if offset == FIRST_RECORD {
@@ -180,18 +193,19 @@ impl Reading {
             if let Record::Time(_) = record {
                 // A later commit: what stands before it was on disk.
                 self.report.damage.append(&mut gaps);
-            }
-            let place = (segment.number, offset);
-            match checkpoint {
-                Some((begin, _)) if place < begin => {
-                    if let Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } = &record
-                    {
-                        self.fold.locate(message, deliveries, segment.number);
-                        self.keep_retained(message, deliveries);
-                    }
+                for (offset, record) in held.take().into_iter().flatten() {
+                    self.take(&record, (segment.number, offset));
                 }
-                Some((_, end)) if place <= end => {}
-                _ => self.apply(&record, segment.number),
+            }
+            match &mut held {
+                Some(held) => held.push((offset, record)),
+                None => self.take(&record, (segment.number, offset)),
+            }
+        }
+        for (offset, record) in held.into_iter().flatten() {
+            // They may be of a checkpoint whose beginning is lost, and then they say nothing new.
+            if !matches!(record, Record::Session { .. } | Record::Subscribe { .. }) {
+                self.take(&record, (segment.number, offset));
             }
         }
         // One that holds nothing, ready for later, ends nothing.
@@ -201,7 +215,27 @@ impl Reading {
         Ok(())
     }
 
+    fn take(&mut self, record: &Record<'_>, place: Place) {
+        match self.checkpoint {
+            Some((begin, _)) if place < begin => {
+                if let Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } = record {
+                    self.fold.locate(message, deliveries, place.0);
+                    self.keep_retained(message, deliveries);
+                }
+            }
+            Some((_, end)) if place <= end => {}
+            _ => self.apply(record, place.0),
+        }
+    }
+
     fn apply(&mut self, record: &Record<'_>, segment: SegmentNumber) {
+        match record {
+            Record::CheckpointBegin { .. } => self.is_in_checkpoint = true,
+            Record::Time(_) | Record::CheckpointEnd => self.is_in_checkpoint = false,
+            // It says what is so already, but for the absence of a session, which its queue's record says.
+            Record::Session { .. } | Record::Subscribe { .. } if self.is_in_checkpoint => return,
+            _ => {}
+        }
         self.fold.apply(record, segment);
         match record {
             Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries } => {

@@ -253,12 +253,15 @@ mod tests {
     fn damage_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         journal(folder.path());
+        // Two commits: what cannot be read in the last one may never have been written.
+        let first = Segment::create(&Folder::create(folder.path()).unwrap(), 1, Salt(5), 8192).unwrap();
+        let end = first.write_batch(FIRST_RECORD, &batch()).unwrap();
+        first.write_batch(end, &batch()).unwrap();
         let whole = std::fs::read(folder.path().join(file_name(1))).unwrap();
         type Change = fn(&mut Vec<u8>);
-        let changes: [(&str, Change); 3] = [
+        let changes: [(&str, Change); 2] = [
             ("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1),
             ("damaged: the header", |bytes| bytes[17] ^= 1),
-            ("damaged: ", |bytes| bytes.truncate(200)),
         ];
         for (told, how) in changes {
             change(folder.path(), 1, how);

@@ -30,6 +30,10 @@ fn try_commit(log: &mut Log, bytes: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn begin_session(batch: &mut Batch) {
+    begin(batch, QueueId(1));
+}
+
+fn begin(batch: &mut Batch, queue: QueueId) {
     let state = SessionState {
         kind: SessionKind::Client,
         client_id: "client".into(),
@@ -38,7 +42,7 @@ fn begin_session(batch: &mut Batch) {
         window: 10,
         will: None,
     };
-    batch.push(&Record::Session { queue: QueueId(1), state });
+    batch.push(&Record::Session { queue, state });
 }
 
 fn publish(batch: &mut Batch, length: usize, sequence: Option<u64>, receipt: Option<u64>) {
@@ -119,5 +123,26 @@ fn what_a_killed_process_had_not_synced_survives_once_it_was_found() {
         log.checkpoint().unwrap();
         let (_, restored) = open(&disk.crash(&mut Chance(seed)));
         assert_eq!((restored.sessions[0].queued.messages, restored.report.lost_messages), (1, 0));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_not_completed_says_nothing() {
+    for seed in 0..100 {
+        let disk = Simulated::new();
+        let (mut log, _) = open(&disk);
+        let at = Millis(7);
+        commit(&mut log, |batch| {
+            for queue in (1..60).map(QueueId) {
+                begin(batch, queue);
+                batch.push(&Record::Away { queue, at });
+            }
+        })
+        .unwrap();
+        disk.cut_after(1);
+        log.checkpoint().unwrap_err();
+        let (_, restored) = open(&disk.crash(&mut Chance(seed)));
+        assert_eq!(restored.sessions.len(), 59);
+        assert!(restored.sessions.iter().all(|session| session.away_since == Some(at)), "seed {seed}");
     }
 }

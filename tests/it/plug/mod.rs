@@ -123,9 +123,9 @@ impl Course {
             self.kill();
             self.phase.send_modify(|phase| phase.life = life);
             self.edgeway.launch();
-            let is_short = self.random.chance(20);
+            let is_short = self.random.chance(15);
             if !is_short || life == kills {
-                self.edgeway.await_listening();
+                self.await_answer().await;
             }
             let is_over = publishers.iter().any(JoinHandle::is_finished)
                 || subscribers.iter().any(JoinHandle::is_finished)
@@ -134,7 +134,7 @@ impl Course {
                 break;
             }
         }
-        self.edgeway.await_listening();
+        self.await_answer().await;
         self.phase.send_modify(|phase| phase.is_ending = true);
         self.judge(publishers, subscribers, inspector).await
     }
@@ -220,9 +220,20 @@ impl Course {
         publishers
     }
 
+    /// Waits until the gateway answers clients: it listens before it has read its journal.
+    async fn await_answer(&mut self) {
+        loop {
+            self.edgeway.await_listening();
+            let mut peer = Peer::new(self.edgeway.port, ConnectOptions::new("ready"));
+            if peer.connect().await.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Some hardly begin.
     fn length_of_a_life(&mut self) -> Option<Duration> {
-        let most = if self.random.chance(30) { 40 } else { 900 };
+        let most = if self.random.chance(20) { 40 } else { 900 };
         Some(Duration::from_millis(self.random.below(most)))
     }
 

@@ -44,6 +44,8 @@ fn a_backlog_on_disk_takes_little_memory_and_its_room_comes_back() {
     edgeway.kill();
     let begun = Instant::now();
     edgeway.start_again();
+    // It listens before it has read its journal, and answers then.
+    runtime.block_on(Peer::new(port, ConnectOptions::new("ready")).connect()).unwrap();
     let start = begun.elapsed();
     let started = Vitals::of(edgeway.peer().id());
 
