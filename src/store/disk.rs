@@ -64,6 +64,8 @@ struct Shared {
     pending_bytes: AtomicUsize,
     room_waiters: Mutex<Vec<Waker>>,
     is_failing: AtomicBool,
+    commit: Duration,
+    commit_readings: Duration,
     statistics: Arc<Statistics>,
 }
 
@@ -78,15 +80,38 @@ struct Pending {
     ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
-    /// Readers wait for all that there is, readings too.
-    is_flush_wanted: bool,
+    /// How often readers have asked for all that there was, readings too, and how many of them have it.
+    flushes: u64,
+    flushed: u64,
+    /// Whether what was taken out of here is not committed yet.
+    is_writing: bool,
     /// When the first record came that must not wait for long, and the first that may.
     prompt_since: Option<Instant>,
     lazy_since: Option<Instant>,
     is_closing: bool,
     is_closed: bool,
-    /// Whether the writer sleeps without a time to wake by itself.
-    is_idle: bool,
+    writer: Sleep,
+}
+
+/// Whether the writer sleeps.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    Until(Instant),
+    /// Until somebody wakes it.
+    Idle,
+}
+
+impl Sleep {
+    /// Whether it will not wake by `due`.
+    fn misses(self, due: Instant) -> bool {
+        match self {
+            Self::Awake => false,
+            Self::Until(at) => at > due,
+            Self::Idle => true,
+        }
+    }
 }
 
 impl Shared {
@@ -107,17 +132,19 @@ impl Disk {
             pending_bytes: AtomicUsize::new(0),
             room_waiters: Mutex::default(),
             is_failing: AtomicBool::new(false),
+            commit: options.commit,
+            commit_readings: options.commit_readings,
             statistics: Arc::clone(&options.statistics),
         });
         let writer = Writer {
             log,
             shared: Arc::clone(&shared),
-            commit: options.commit,
             commit_min: options.commit_min.min(options.commit),
-            commit_readings: options.commit_readings,
             last_commit: None,
             bytes: Vec::new(),
+            void: Vec::new(),
             ticket: 0,
+            flush: 0,
             retry_at: None,
             maintain_at: None,
         };
@@ -152,17 +179,22 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
-        let mut is_first_prompt = false;
+        let mut is_awaited = void.len() >= MAX_VOID;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
+            let readings_due = readings.due_at(self.shared.commit_readings);
+            let records_wait = if is_prompt { self.shared.commit } else { self.shared.commit_readings };
+            let records_due = (added > 0).then(|| now + records_wait);
             if is_prompt {
-                is_first_prompt = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
+            // Mostly it wakes by itself in time.
+            let writer = pending.writer;
+            is_awaited |= [readings_due, records_due].into_iter().flatten().any(|due| writer.misses(due));
         }
         let mut ticket = Ticket::NONE;
         if added > 0 {
@@ -174,10 +206,11 @@ impl Disk {
         if let Some(receipt) = &batch.receipt {
             receipt.resolve(pending.ticket);
         }
-        // Who waits for the spacing has a time to wake by itself, which is too late where there was nothing prompt yet.
-        let is_idle = is_first_prompt || mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
+        if is_awaited {
+            pending.writer = Sleep::Awake;
+        }
         drop(pending);
-        if is_idle {
+        if is_awaited {
             self.shared.comes.notify_one();
         }
         ticket
@@ -249,14 +282,15 @@ impl Disk {
     /// Where the disk does not take it for now.
     pub fn flush(&self) -> io::Result<()> {
         let mut pending = self.shared.lock();
-        if pending.bytes.is_empty() && pending.readings.is_empty() && self.is_committed(Ticket(pending.ticket)) {
+        let has_none = pending.bytes.is_empty() && pending.readings.is_empty() && pending.void.is_empty();
+        if has_none && !pending.is_writing {
             return Ok(());
         }
-        let ticket = pending.ticket;
-        pending.is_flush_wanted = true;
+        pending.flushes += 1;
+        let flush = pending.flushes;
         self.shared.comes.notify_one();
         let until = Instant::now() + READ_PATIENCE;
-        while pending.is_flush_wanted || !self.is_committed(Ticket(ticket)) {
+        while pending.flushed < flush {
             let left = until.saturating_duration_since(Instant::now());
             if self.shared.is_failing.load(Ordering::Relaxed) || left.is_zero() || pending.is_closed {
                 return Err(io::Error::other("what was just published has not been written yet"));
@@ -289,14 +323,16 @@ impl Drop for Disk {
 struct Writer {
     log: Log,
     shared: Arc<Shared>,
-    commit: Duration,
     commit_min: Duration,
-    commit_readings: Duration,
     /// When the last commit began.
     last_commit: Option<Instant>,
     /// What is being written; after a failure it is written again.
     bytes: Vec<u8>,
+    /// What the log is told once these are committed: the sessions that it is about may begin with them.
+    void: Vec<(QueueId, Sequences)>,
     ticket: u64,
+    /// How often readers had asked for all that there was when this was taken.
+    flush: u64,
     retry_at: Option<Instant>,
     /// Not before then: making room has failed.
     maintain_at: Option<Instant>,
@@ -330,38 +366,36 @@ impl Writer {
             match self.due_at(&mut pending, now) {
                 Some(due) if due <= now => break,
                 Some(due) => {
+                    // Whatever comes, a disk that failed is not tried earlier.
+                    pending.writer = if self.retry_at.is_some() { Sleep::Awake } else { Sleep::Until(due) };
                     let waiting = self.shared.comes.wait_timeout(pending, due - now);
                     pending = waiting.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None => {
-                    pending.is_idle = true;
+                    pending.writer = Sleep::Idle;
                     pending = self.shared.comes.wait(pending).unwrap_or_else(PoisonError::into_inner);
-                    pending.is_idle = false;
                 }
             }
+            pending.writer = Sleep::Awake;
         }
-        let is_all = pending.is_flush_wanted || pending.is_closing;
+        let is_all = pending.flushes > pending.flushed || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, ticket, .. } = &mut *pending;
+        let Pending { bytes, readings, .. } = &mut *pending;
         let before = bytes.len();
-        readings.encode_due(now, self.commit_readings, bytes);
-        if bytes.len() > before {
-            // Whoever flushes while they are being written waits for them, too.
-            *ticket += 1;
-        }
+        readings.encode_due(now, self.shared.commit_readings, bytes);
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);
         } else {
             self.bytes.append(bytes);
         }
-        let void = mem::take(&mut pending.void);
+        self.void.append(&mut pending.void);
         self.ticket = pending.ticket;
+        self.flush = pending.flushes;
+        pending.is_writing = true;
         pending.prompt_since = None;
         pending.lazy_since = None;
-        drop(pending);
-        self.log.forget(&void);
         true
     }
 
@@ -370,18 +404,18 @@ impl Writer {
         if let Some(retry_at) = self.retry_at {
             return Some(retry_at);
         }
-        if pending.is_flush_wanted || pending.void.len() >= MAX_VOID {
+        if pending.flushes > pending.flushed || pending.void.len() >= MAX_VOID {
             return Some(now);
         }
         let since = |spacing: Duration| self.last_commit.map_or(now, |last| last + spacing);
         let committed = self.shared.committed.load(Ordering::Relaxed);
         let held_up = (pending.hurried > committed)
             .then(|| if pending.bytes.len() >= LARGE_COMMIT_BYTES { now } else { since(self.commit_min) });
-        let prompt = pending.prompt_since.map(|_| since(self.commit));
+        let prompt = pending.prompt_since.map(|_| since(self.shared.commit));
         let settles = (!pending.bytes.is_empty()).then_some(pending.lazy_since).flatten();
-        let lazy = settles.map(|at| at + self.commit_readings);
+        let lazy = settles.map(|at| at + self.shared.commit_readings);
         let large = (pending.bytes.len() >= MAX_PENDING_BYTES / 4).then_some(now);
-        let readings = pending.readings.due_at(self.commit_readings);
+        let readings = pending.readings.due_at(self.shared.commit_readings);
         [held_up, prompt, lazy, large, readings, self.maintain_at].into_iter().flatten().min()
     }
 
@@ -400,6 +434,7 @@ impl Writer {
             }
             self.shared.pending_bytes.fetch_sub(length, Ordering::Relaxed);
         }
+        self.log.forget(&mem::take(&mut self.void));
         self.succeed();
         self.maintain(time);
     }
@@ -429,7 +464,8 @@ impl Writer {
             // Under the lock that readers wait with.
             let mut pending = self.shared.lock();
             self.shared.committed.store(self.ticket, Ordering::Release);
-            pending.is_flush_wanted = false;
+            pending.flushed = self.flush;
+            pending.is_writing = false;
         }
         self.shared.over.notify_all();
         let mut waiters = lock(&self.shared.waiters);
@@ -467,4 +503,54 @@ fn describe(error: &io::Error) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Filesystem;
+    use super::super::record::{Delivered, How};
+    use super::super::simulated::Simulated;
+    use super::*;
+    use crate::mqtt::{MessageBuilder, Publication, QoS, Reading, Sampled, TopicName};
+
+    /// Waits until the writer sleeps, or the time is over.
+    fn falls_asleep(disk: &Disk) -> bool {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            if disk.shared.lock().writer != Sleep::Awake {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn what_is_due_sooner_wakes_a_writer_that_waits_for_a_reading() {
+        let folder = Arc::new(Simulated::new());
+        let hour = Duration::from_secs(3600);
+        let options = JournalOptions { commit: Duration::ZERO, commit_readings: hour, ..JournalOptions::default() };
+        let lock = folder.try_lock().unwrap();
+        let (log, _, _) = Log::open(folder, &options).unwrap();
+        let disk = Disk::start(log, &options, lock).unwrap();
+        let reading = Reading {
+            sampled: Sampled::at(0),
+            unit: None,
+            quality: crate::mqtt::Quality::Good,
+            device: "meter".into(),
+            point: None,
+        };
+        let topic = TopicName::new("t").unwrap();
+        let message = MessageBuilder::new(&topic, b"1").reading(Arc::new(reading)).build();
+        let mut batch = Batch::default();
+        batch.deliver(Delivered { queue: QueueId(1), sequence: 0 }, &How::plain(QoS::AtLeastOnce, false));
+        batch.publish(&Publication::from_message(&message), None);
+        disk.append(&mut batch);
+        assert!(falls_asleep(&disk));
+        let mut batch = Batch::default();
+        batch.push(&Record::SessionEnd { queue: QueueId(1) });
+        let ticket = disk.append(&mut batch);
+        // Either it is awake now, or it is done.
+        assert!(disk.is_committed(ticket) || disk.shared.lock().writer == Sleep::Awake);
+    }
 }

@@ -4,6 +4,7 @@ mod expected;
 mod mishaps;
 mod model;
 mod reopening;
+mod threads;
 
 use std::sync::Arc;
 
