@@ -95,6 +95,9 @@ struct Current {
     at: u64,
 }
 
+/// Which of some encoded records stand in which segment.
+type Placed = Vec<(Range<usize>, SegmentNumber)>;
+
 /// What a log is opened with.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -316,11 +319,10 @@ impl Log {
         let mut moved = Vec::new();
         for scanned in segment.scan(&contents) {
             let Scanned::Record { bytes: record, .. } = scanned else { continue };
-            let (message, deliveries) = match Record::decode(record) {
-                Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) => {
-                    (message, deliveries)
-                }
-                _ => continue,
+            let Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) =
+                Record::decode(record)
+            else {
+                continue;
             };
             let (mut count, mut encoded) = (0, Vec::new());
             {
@@ -364,7 +366,7 @@ impl Log {
     }
 
     /// Writes and syncs whole records. Returns which of them stand in which segment.
-    fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<Vec<(Range<usize>, SegmentNumber)>> {
+    fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<Placed> {
         let begun = Instant::now();
         let length = bytes.len();
         bytes.extend_from_slice(&END);
@@ -382,7 +384,7 @@ impl Log {
     }
 
     /// Writes the first `length` of `bytes`; there is room for [`END`] behind them.
-    fn try_write(&mut self, bytes: &mut [u8], length: usize) -> io::Result<(Vec<(Range<usize>, SegmentNumber)>, u64)> {
+    fn try_write(&mut self, bytes: &mut [u8], length: usize) -> io::Result<(Placed, u64)> {
         let (mut placed, mut pages, mut at) = (Vec::new(), 0, 0);
         while at < length {
             let first = record_length(&bytes[at..]);
