@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test soak check fuzz bench peers clean-peers help
+.PHONY: demo test soak plug check fuzz bench durable peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -23,6 +23,10 @@ soak: ## endurance and fairness, about six minutes; EDGEWAY_SOAK_SECONDS=N takes
 	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} \
 	  cargo test --release $(LOCKED) --test it soak:: -- --nocapture --test-threads=1
 
+plug: ## kills the gateway under load, EDGEWAY_PLUG_KILLS=100; EDGEWAY_PLUG_SEED=N repeats a run's choices
+	EDGEWAY_PLUG_KILLS=$${EDGEWAY_PLUG_KILLS:-100} \
+	  cargo test --release $(LOCKED) --test it plug:: -- --nocapture --test-threads=1
+
 check: ## formatting, lints, documentation, and dependencies where cargo-deny is installed
 	cargo fmt --check
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
@@ -38,6 +42,9 @@ fuzz: ## each fuzz target for a minute, FUZZ_SECONDS=60; needs cargo-fuzz
 
 bench: ## the figures of benches/
 	cargo bench $(LOCKED) --bench broker
+
+durable: peers ## what acknowledged messages cost, beside mosquitto with persistence; about six minutes
+	cargo bench $(LOCKED) --bench durable
 
 peers: ## installs missing test peers into .peers/; starts no service
 	@tests/peers.sh

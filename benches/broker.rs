@@ -7,7 +7,7 @@ use edgeway::broker::delivery::Delivery;
 use edgeway::broker::router::Origin;
 use edgeway::broker::session_slot::{Attachment, SessionSlot, Turn};
 use edgeway::broker::trie::Trie;
-use edgeway::broker::{QueueLimits, Router};
+use edgeway::broker::{Limits, QueueLimits, Router};
 use edgeway::clock;
 use edgeway::metrics::BrokerMetrics;
 use edgeway::mqtt::codec::{Framing, split_frame};
@@ -15,7 +15,7 @@ use edgeway::mqtt::connection::Sender;
 use edgeway::mqtt::packet::{Publish, PublishProperties};
 use edgeway::mqtt::properties::ForwardableBuilder;
 use edgeway::mqtt::{Packet, PacketId, Publication, QoS, TopicFilter, Version};
-use edgeway::store::{Batch, Journal, QueueId};
+use edgeway::store::{Batch, Journal, QueueId, SessionKind};
 
 fn main() {
     divan::main();
@@ -122,13 +122,16 @@ fn trie_match(bencher: Bencher<'_, '_>, filters: usize) {
 fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
     let qos = QoS::from_wire(QOS).expect("0 or 1");
     let metrics = Arc::<BrokerMetrics>::default();
-    let router = Router::new(Arc::new(Journal::in_memory()), Arc::clone(&metrics));
+    let journal = Arc::new(Journal::in_memory());
+    let router = Router::new(Arc::clone(&journal), Arc::clone(&metrics));
     let filter = TopicFilter::new(TOPIC).expect("a valid filter");
-    let limits = QueueLimits { messages: 10, bytes: 1_000_000 };
+    let limits = QueueLimits { messages: 10, bytes: 1_000_000, ..Limits::default().queue };
     let mut batch = Batch::default();
     let slots: Vec<(Arc<SessionSlot>, u64)> = (0..receivers)
         .map(|index| {
-            let slot = SessionSlot::new("receiver".into(), QueueId(index), limits, Arc::clone(&metrics));
+            let (journal, metrics) = (Arc::clone(&journal), Arc::clone(&metrics));
+            let slot =
+                SessionSlot::new("receiver".into(), SessionKind::Client, QueueId(index), limits, journal, metrics);
             let attachment = Attachment {
                 sender: Sender::new(Version::V3, None, 0),
                 writer: None,
@@ -138,6 +141,7 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
                 expiry_interval: 0,
                 keep_alive: 0,
                 will: None,
+                held: None,
             };
             let (epoch, _) = slot.attach(attachment, clock::now(), &mut batch);
             router.subscribe(&slot, &filter, Arc::new(Delivery::at_most(qos)));

@@ -182,9 +182,11 @@ impl fmt::Display for Level {
 
 impl StoreHealth {
     /// Notes why nothing can be committed, or that everything can.
-    pub fn set_failure(&self, reason: Option<Arc<str>>) {
-        let before = std::mem::replace(&mut *lock(&self.failure), reason.clone());
-        if before != reason {
+    pub fn set_failure(&self, reason: Option<&str>) {
+        let mut failure = lock(&self.failure);
+        if failure.as_deref() != reason {
+            *failure = reason.map(Arc::from);
+            drop(failure);
             self.changed.notify_one();
         }
     }
@@ -369,7 +371,7 @@ mod tests {
         let warnings = ["3 messages cannot be read", "the full queue of the bridge cloud has dropped 2 messages"];
         assert_eq!((verdict.level(), verdict.warnings), (Level::Warning, warnings.map(str::to_owned).to_vec()));
         let _full = table.bridge("office", || Backlog { is_full: true, ..Backlog::default() });
-        table.store().set_failure(Some("no space left".into()));
+        table.store().set_failure(Some("no space left"));
         let verdict = table.verdict();
         let failures = ["nothing can be committed: no space left", "the queue of the bridge office is full"];
         assert_eq!((verdict.level(), verdict.failures), (Level::Failed, failures.map(str::to_owned).to_vec()));

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients, socat
-# and libfaketime, and PyPI's pymodbus and paho-mqtt in a virtual environment. Debian's packages are unpacked, never
-# installed, so no root is needed, nothing outside .peers/ changes and no service is started. From Debian's
-# source packages of mosquitto come the packet sequences that its project tests its own broker with.
+# and libfaketime, and PyPI's pymodbus, paho-mqtt, pyserial and prometheus-client in a virtual environment. Debian's
+# packages are unpacked, never installed, so no root is needed, nothing outside .peers/ changes and no service is
+# started. From Debian's source packages of mosquitto come the packet sequences that its project tests its own broker
+# with.
 #
 #   tests/peers.sh          prints a line per peer; does nothing when all are there
 #
@@ -13,7 +14,7 @@ TOOLS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd socat)
 DEBIAN_PACKAGES=(mosquitto mosquitto-clients socat)
 # The one for programs of several threads.
 FAKETIME=libfaketimeMT.so.1
-PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5)
+PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5 prometheus-client==0.26.0)
 PYTHON_AT_LEAST=3.10
 # Releases of mosquitto whose packet sequences are played, with the checksum of their source. Each stays in Debian's
 # pool for as long as one of its suites has it: 2.1.2 came with forky, 2.0.21 is trixie's.
@@ -172,7 +173,7 @@ find_python() {
 install_python() {
   local wanted="${PYTHON_PACKAGES[*]}" python wheel
   if [ -x "$peers/bin/python" ] && [ "$(cat "$peers/venv/edgeway-packages" 2>/dev/null)" = "$wanted" ] &&
-    "$peers/bin/python" -c 'import pymodbus, paho.mqtt.client, serial' 2>/dev/null; then
+    "$peers/bin/python" -c 'import pymodbus, paho.mqtt.client, serial, prometheus_client' 2>/dev/null; then
     return 0
   fi
   echo "peers: installing $wanted"

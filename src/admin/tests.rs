@@ -73,7 +73,7 @@ async fn a_promise_that_is_not_kept_is_a_503_with_the_reasons() {
     });
     assert_eq!((status, told), (200, expected));
 
-    world.health.store().set_failure(Some("no space left on device".into()));
+    world.health.store().set_failure(Some("no space left on device"));
     let (status, told) = world.healthz().await;
     assert_eq!((status, &told["status"]), (503, &json!("failed")));
     assert_eq!(told["failures"], json!(["nothing can be committed: no space left on device"]));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::settings::{Retain, Route, Settings, Tls, Version, WillSettings};
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName, remap::RemapError, topic};
 use crate::settings::{Duration, Endpoint, Located, Mistake, NOT_AVAILABLE_YET, Place, Secret, Template};
+use crate::store::settings::WhenFull;
 
 const DEFAULT_SESSION: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ pub struct Plan {
     pub will: Option<Will>,
     /// The most bytes that wait; `None` shares what all have.
     pub queue_bytes: Option<u64>,
+    /// What happens to a message beyond them; `None` is what happens in all queues.
+    pub when_full: Option<WhenFull>,
 }
 
 /// A broker to dial.
@@ -170,6 +173,7 @@ impl Settings {
             receive: receive.into_iter().flatten().collect(),
             will,
             queue_bytes: self.queue.limit.map(|limit| limit.0),
+            when_full: self.queue.when_full,
         };
         if resolver.mistakes.is_empty() { Ok(plan) } else { Err(resolver.mistakes) }
     }

@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::settings::{Duration, Located, NotYet, OneOrMany, Qos, Secret, Size, Template};
+use crate::store::settings::WhenFull;
 
 /// One bridge.
 #[derive(Debug, Clone, Deserialize)]
@@ -172,6 +173,9 @@ pub struct WillMessage {
 pub struct QueueSettings {
     /// The most that waits, in bytes. Default: what `storage` has for all.
     pub limit: Option<Size>,
+    /// What happens to a message for which it has no room: `drop_oldest`, `drop_newest` or `refuse`, for example
+    /// `refuse` to have publishers hear of it. Default: what `storage` has for all.
+    pub when_full: Option<WhenFull>,
     /// How long a message waits.
     pub expire: Option<NotYet>,
 }

@@ -1,5 +1,6 @@
 //! Dials, drives the link while it lives, and dials again: with pauses that grow, over several servers and versions.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ use crate::net::tls;
 
 /// TCP, TLS and CONNACK each get this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that wait where the configuration gives no limit.
-const DEFAULT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -42,25 +41,31 @@ pub struct Bridge {
 
 impl Bridge {
     /// Makes the session and routes messages to it: what is published from now on waits for the link.
-    pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> Self {
-        let slot = broker.new_slot(plan.name.as_str().into());
-        slot.keep_for_ever();
+    ///
+    /// # Errors
+    /// Where what waited for it in the process before this one cannot be read.
+    pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
+        let deliveries: Vec<Arc<Delivery>> =
+            plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
+        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
-            bytes: usize::try_from(plan.queue_bytes.unwrap_or(DEFAULT_QUEUE_BYTES)).unwrap_or(usize::MAX),
+            // Without a limit of its own it shares what all have.
+            bytes: plan.queue_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX),
+            when_full: plan.when_full.unwrap_or(broker.budget().when_full()),
         });
-        for (order, route) in plan.send.iter().enumerate() {
-            let delivery = Arc::new(delivery_of(route, order));
+        for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting.waiting();
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: false }
+            let waiting = waiting.waiting();
+            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
         });
-        Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions }
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
     }
 
     /// The bridge's session.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::{QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
@@ -104,6 +105,23 @@ impl Delivery {
             readable: None,
             share: None,
             route: None,
+        }
+    }
+
+    /// Delivery to a client that subscribed to `filter`; `readable` is what it may read of that, where not everything.
+    pub fn of_subscription(
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        identifier: Option<u32>,
+        readable: Option<Arc<[TopicFilter]>>,
+    ) -> Self {
+        Self {
+            retain: if options.retain_as_published { RetainRule::AsPublished } else { RetainRule::OnlyStored },
+            no_local: options.no_local,
+            identifiers: identifier.into_iter().collect(),
+            readable,
+            share: filter.share().is_some().then(|| filter.clone()),
+            ..Self::at_most(options.qos)
         }
     }
 

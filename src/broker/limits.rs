@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::delivery_queue::QueueLimits;
 use crate::mqtt::Version;
 use crate::mqtt::packet::Connect;
+use crate::store::settings::WhenFull;
 
 /// What clients are allowed: those of one listener, or all.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +57,7 @@ impl Default for Limits {
             maximum_keep_alive: None,
             packet_bytes: 1024 * 1024,
             inflight: 100,
-            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024 },
+            queue: QueueLimits { messages: 10_000, bytes: 16 * 1024 * 1024, when_full: WhenFull::DropOldest },
             subscriptions: 1000,
             topic_levels: 64,
             topic_bytes: 4096,

@@ -9,7 +9,7 @@ use super::delivery::{Delivery, DeliveryQoS, RetainRule};
 use super::session_slot::{SessionSlot, Turn};
 use crate::clock;
 use crate::mqtt::{Message, QoS, TopicFilter};
-use crate::store::Batch;
+use crate::store::{Batch, SessionKind};
 
 /// A client inside the process.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl LocalClient {
     /// dropped and counted.
     pub fn new(broker: &Arc<Broker>, name: &str, capacity: usize) -> (Self, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let slot = broker.new_slot(name.into());
+        let slot = broker.new_slot(name.into(), SessionKind::Client);
         slot.attach_local(sender);
         (Self { broker: Arc::clone(broker), slot }, receiver)
     }

@@ -14,7 +14,7 @@ use super::trie::Trie;
 use super::{Limits, sys_topics, turn};
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::{Message, Millis, Publication, QoS, TopicFilter};
-use crate::store::{Batch, Delivered, How, Journal, QueueId, Receipt, Ticket};
+use crate::store::{Batch, Delivered, How, Journal, QueueId, Receipt, RestoredRetained, Ticket};
 
 /// Routes messages. One lock guards all routes; nothing waits and nothing is written to a socket under it.
 #[derive(Debug)]
@@ -105,6 +105,26 @@ impl Router {
         drop(routes);
         turn.batch.publish(publication, origin.received);
         anybody
+    }
+
+    /// Whether a bridge whose full queue refuses has a route that takes the publication of a client, at QoS 1 or 2.
+    pub(super) fn is_refused(&self, publication: &Publication<'_>, origin: Origin<'_>) -> bool {
+        // The first route of each bridge that refuses; there is hardly ever more than one.
+        let mut first: Vec<&Subscription> = Vec::new();
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.subscriptions.matching(publication.topic, |list| {
+            for subscription in list {
+                let refuses = subscription.delivery.route.is_some() && subscription.slot.is_refusing();
+                if refuses && subscription.takes(publication, origin) {
+                    match first.iter_mut().find(|known| Arc::ptr_eq(&known.slot, &subscription.slot)) {
+                        Some(known) if known.route_order() <= subscription.route_order() => {}
+                        Some(known) => *known = subscription,
+                        None => first.push(subscription),
+                    }
+                }
+            }
+        });
+        first.iter().any(|subscription| subscription.delivery.qos.of(publication.qos) != QoS::AtMostOnce)
     }
 
     /// Ends a batch: its records are appended once, and what it touched is flushed at the end of the turn.
@@ -259,6 +279,15 @@ impl Router {
         })
     }
 
+    /// Retains messages that were retained before.
+    pub(super) fn restore_retained(&self, retained: Vec<RestoredRetained>) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for RestoredRetained { sequence, publisher, message } in retained {
+            let publication = Publication::from_message(&message);
+            routes.retained.store(&publication, publisher.as_ref(), || Some(sequence));
+        }
+    }
+
     /// Whether a retained publication finds room within `limits`.
     pub fn may_retain(&self, publication: &Publication<'_>, limits: &Limits) -> bool {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
@@ -364,7 +393,7 @@ impl Subscription {
     fn deliver(&self, publication: &Publication<'_>, origin: Origin<'_>, turn: &mut Turn<'_>) -> bool {
         let takes = self.takes(publication, origin);
         if takes {
-            self.slot.deliver(publication, &self.delivery, false, turn);
+            hand(&self.slot, &self.delivery, publication, origin, turn);
         }
         takes
     }
@@ -372,6 +401,26 @@ impl Subscription {
 
 fn subscription_order(delivery: &Delivery) -> Option<u16> {
     delivery.route.as_ref().map(|route| route.order)
+}
+
+/// Delivers to `slot`, unless its queue is full and refuses, and nobody was promised that it takes the publication.
+fn hand(
+    slot: &Arc<SessionSlot>,
+    delivery: &Arc<Delivery>,
+    publication: &Publication<'_>,
+    origin: Origin<'_>,
+    turn: &mut Turn<'_>,
+) {
+    let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
+    if delivery.route.is_some()
+        && slot.is_refusing()
+        && delivery.qos.of(publication.qos) != QoS::AtMostOnce
+        && !was_asked()
+    {
+        slot.note_dropped();
+        return;
+    }
+    slot.deliver(publication, delivery, false, turn);
 }
 
 /// Delivers to sessions that several filters matched: each gets the message once [MQTT-3.3.4-2].
@@ -393,10 +442,10 @@ fn publish_merged(
     for same in matches.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
         let (slot, delivery) = &same[0];
         if same.len() == 1 {
-            slot.deliver(publication, delivery, false, turn);
+            hand(slot, delivery, publication, origin, turn);
         } else {
             let merged = same[1..].iter().fold((**delivery).clone(), |merged, (_, other)| merged.merge(other));
-            slot.deliver(publication, &Arc::new(merged), false, turn);
+            hand(slot, &Arc::new(merged), publication, origin, turn);
         }
     }
     let anybody = !matches.is_empty();

@@ -12,12 +12,14 @@ use crate::mqtt::connection::Sender;
 use crate::mqtt::packet::{ConnAck, Connect, Will as ConnectWill};
 use crate::mqtt::{Millis, Publication, ReasonCode, Version};
 use crate::net::SocketWriter;
-use crate::store::{Batch, Record, SessionKind, SessionState, StoredWill};
+use crate::store::{Batch, Record, SessionKind, Ticket};
 
 /// Sessions by client identifier.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_client_id: Mutex<HashMap<Arc<str>, Arc<SessionSlot>>>,
+    /// What records the newest end of a durable session; changed while the sessions are locked.
+    newest_end: Mutex<Ticket>,
 }
 
 /// Sessions by client identifier, locked.
@@ -26,6 +28,10 @@ type Locked<'a> = MutexGuard<'a, HashMap<Arc<str>, Arc<SessionSlot>>>;
 impl Sessions {
     fn lock(&self) -> Locked<'_> {
         self.by_client_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn newest_end(&self) -> MutexGuard<'_, Ticket> {
+        self.newest_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,18 +110,28 @@ impl Broker {
             return Err((ReasonCode::QuotaExceeded, writer));
         }
         let was_connected = known.as_ref().is_some_and(|slot| slot.is_connected());
-        let (slot, session_present, remains) = match known {
-            Some(slot) if !connect.clean_start && slot.is_durable() => (slot, true, Remains::default()),
+        let (slot, session_present) = match known {
+            Some(slot) if !connect.clean_start && slot.is_durable() => (slot, true),
             old => {
-                let slot = self.new_slot(client_id.into());
+                let slot = self.new_slot(client_id.into(), SessionKind::Client);
                 // The key is the old session's name where there is one.
                 sessions.remove(client_id);
                 sessions.insert(Arc::clone(slot.client_id()), Arc::clone(&slot));
                 // A clean start ends the session that was there, its connection included [MQTT-3.1.4-3]; and one that
                 // does not outlive its connection ends with that, because it is taken over.
-                (slot, false, old.map(|old| self.close_session(&old, batch)).unwrap_or_default())
+                if let Some(old) = old {
+                    self.close_session(&old, &slot, now);
+                }
+                (slot, false)
             }
         };
+        if session_present && expiry_interval == 0 {
+            // From now on nothing of it is recorded: a restart must not find it as it was.
+            self.record_end(&slot);
+        }
+        // A client that is told that its session is gone, or that it will be, uses its identifiers for something else. A
+        // restart must not find them in a session that ended before.
+        let held = (!session_present || expiry_interval == 0).then(|| self.uncommitted_end()).flatten();
         slot.set_limits(limits.queue);
         slot.set_owner(rights.user());
         if session_present {
@@ -135,19 +151,9 @@ impl Broker {
             // What we choose is announced in CONNACK [MQTT-3.2.2-21].
             keep_alive: connack.server_keep_alive.unwrap_or(connect.keep_alive),
             will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
+            held,
         };
         slot.heard(now);
-        if attachment.expiry_interval > 0 {
-            let state = SessionState {
-                kind: SessionKind::Client,
-                client_id: Arc::clone(slot.client_id()),
-                owner: rights.user().map(Arc::clone),
-                expiry_interval,
-                window: attachment.window,
-                will: attachment.will.as_deref().map(StoredWill::from),
-            };
-            batch.push(&Record::Session { queue: slot.queue_id(), state });
-        }
         let (epoch, old_will) = slot.attach(attachment, now, batch);
         if !was_connected {
             self.metrics.clients.enter();
@@ -158,7 +164,6 @@ impl Broker {
             // The broker is stopping, and may have told its connections already.
             slot.close(Some(epoch), ReasonCode::ServerShuttingDown);
         }
-        self.hand_on(&slot, remains, now);
         if let Some(will) = old_will {
             // The connection that was taken over ended without DISCONNECT; the session goes on, so a delayed will
             // is not sent [MQTT-3.1.3-9].
@@ -201,22 +206,49 @@ impl Broker {
     /// The sessions are locked until one that ends is not found any more, so that no new connection comes in between.
     fn handle_due_locked(&self, mut sessions: Locked<'_>, slot: &Arc<SessionSlot>, now: Millis) {
         let due = slot.take_due(now);
-        if due.ends && sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
-            sessions.remove(slot.client_id());
-        }
-        drop(sessions);
-        if due.ends && slot.is_durable() {
-            self.metrics.expired_sessions.add(1);
-        }
-        if let Some(will) = due.will {
-            self.publish_will(slot, &will, now);
-        }
         if due.ends {
-            let mut batch = Batch::default();
-            let remains = self.close_session(slot, &mut batch);
-            self.router.finish(&mut batch);
-            self.hand_on(slot, remains, now);
+            if sessions.get(slot.client_id()).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                sessions.remove(slot.client_id());
+            }
+            if slot.is_durable() {
+                self.metrics.expired_sessions.add(1);
+            }
+            if let Some(will) = due.will {
+                self.publish_will(slot, &will, now);
+            }
+            self.close_session(slot, slot, now);
+        } else if let Some(will) = due.will {
+            drop(sessions);
+            self.publish_will(slot, &will, now);
+            slot.record_published_will();
         }
+    }
+
+    /// Changes how long a session outlives its connection, as DISCONNECT may.
+    pub(super) fn change_expiry(&self, slot: &Arc<SessionSlot>, epoch: u64, seconds: u32) {
+        let _sessions = self.sessions.lock();
+        if slot.set_expiry_interval(epoch, seconds) {
+            self.record_end(slot);
+        }
+    }
+
+    /// Records the end of a durable session. The sessions are locked, so that whoever finds it gone finds this, too.
+    fn record_end(&self, slot: &SessionSlot) {
+        let journal = self.router.journal();
+        let mut batch = Batch::default();
+        batch.set_recording(journal.is_durable());
+        batch.push(&Record::SessionEnd { queue: slot.queue_id() });
+        *self.sessions.newest_end() = journal.append(&mut batch);
+    }
+
+    /// What the newest end of a session waits for, if it does; somebody will be waiting for it.
+    fn uncommitted_end(&self) -> Option<Ticket> {
+        let (ticket, journal) = (*self.sessions.newest_end(), self.router.journal());
+        if journal.is_committed(ticket) {
+            return None;
+        }
+        journal.hurry(ticket);
+        Some(ticket)
     }
 
     /// What others get of a session that has ended: messages of shared subscriptions, and a will that still waited for
@@ -241,13 +273,22 @@ impl Broker {
         }
     }
 
-    /// Ends a session with all that it has; a connection that it still has is taken over.
-    fn close_session(&self, slot: &Arc<SessionSlot>, batch: &mut Batch) -> Remains {
+    /// Ends a session with all that it has; a connection that it still has is taken over. Its will is published in the
+    /// name of `heir`. The sessions are locked.
+    fn close_session(&self, slot: &Arc<SessionSlot>, heir: &Arc<SessionSlot>, now: Millis) {
         self.router.unsubscribe_all(slot);
-        if slot.is_durable() {
-            batch.push(&Record::SessionEnd { queue: slot.queue_id() });
+        let remains = slot.end(ReasonCode::SessionTakenOver);
+        let on_disk = remains.shared_on_disk;
+        // First what others get, then the end: a crash in between leaves both rather than neither.
+        self.hand_on(heir, remains, now);
+        match (on_disk, &self.pager) {
+            _ if !slot.is_durable() => {}
+            (Some(left), Some(pager)) => {
+                *self.sessions.newest_end() = slot.record_ending(left);
+                pager.hand_on(slot, left);
+            }
+            _ => self.record_end(slot),
         }
-        slot.end(ReasonCode::SessionTakenOver)
     }
 
     /// Publishes a will of the client of `slot`, which does not get it itself where it said no local [MQTT-3.8.3-3].
@@ -286,19 +327,17 @@ impl Broker {
         self.sessions.lock().values().map(Arc::clone).collect()
     }
 
+    /// Has a session found by its client identifier. One that was found is over.
+    pub(super) fn put_session(&self, slot: &Arc<SessionSlot>) {
+        let mut sessions = self.sessions.lock();
+        if let Some(old) = sessions.insert(Arc::clone(slot.client_id()), Arc::clone(slot)) {
+            self.close_session(&old, slot, clock::now());
+        }
+    }
+
     /// The session of a client identifier.
     pub fn session(&self, client_id: &str) -> Option<Arc<SessionSlot>> {
         self.sessions.lock().get(client_id).map(Arc::clone)
-    }
-}
-
-impl From<&Will> for StoredWill {
-    fn from(will: &Will) -> Self {
-        Self {
-            message: will.message.clone(),
-            delay_interval: will.delay_interval,
-            expiry_interval: will.expiry_interval,
-        }
     }
 }
 

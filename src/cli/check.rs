@@ -109,11 +109,11 @@ pub fn summary(configuration: &Configuration) -> String {
 /// Where messages are kept, how much of them, and what happens then.
 fn storage_line(storage: &StoragePlan) -> String {
     let StoragePlan { disk, limit, when_full } = storage;
-    let place = match disk {
-        Some(disk) => disk.path.display().to_string(),
-        None => "in memory: what waits is gone after a restart".into(),
-    };
-    format!("{place}; {}MB for bridges, then {when_full}", limit / 1024 / 1024)
+    let limit = limit / 1024 / 1024;
+    match disk {
+        Some(disk) => format!("{}; {limit}MB for all queues, then {when_full}", disk.path.display()),
+        None => format!("in memory: what waits is gone after a restart; {limit}MB for each bridge, then {when_full}"),
+    }
 }
 
 struct Lines(String);
@@ -200,7 +200,7 @@ bridges:
         /edgeway.yaml: no mistakes
         gateway   edge-01
         listens   mqtt://127.0.0.1:1883
-        storage   /var/lib/edgeway; 512MB for bridges, then drop_oldest
+        storage   /var/lib/edgeway; 512MB for all queues, then drop_oldest
         devices   none
         bridge    cloud to mqtt://cloud.example.com:1883 as edge-01-cloud
           send    edge-01/meter/# -> plants/meter/#, qos 2, retained

@@ -21,9 +21,8 @@ pub struct Moment {
 /// ```text
 ///         life before                     this life
 ///  ------------------------- last | off | now ------------------------->
-///  wall:         synchronised |---------| known at once: `now` is after the time spent off
-///  wall:         synchronised |---------------| known late: `now` is `last`, and `owed` says later how long it was
-///  wall:       unsynchronised |         nobody knows: `now` is `last`
+///  wall          believed     | counted | believed, and not before `last`: `now` is after the time spent off
+///  wall          any other    |    0    | any other: `now` is `last`
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Continuation {
@@ -50,14 +49,6 @@ impl Continuation {
                 earlier: Some(Moment { unbroken_since, ..last }).filter(|last| last.is_synchronised),
             },
         }
-    }
-
-    /// How long the gateway was off before this life, in milliseconds, where [`Continuation::now`] does not have it and
-    /// `current`, a moment of this life, tells it.
-    pub fn owed(&self, current: Moment) -> Option<u64> {
-        let last = self.earlier.filter(|_| current.is_synchronised)?;
-        let apart = u64::try_from(current.wall_ms.checked_sub(last.wall_ms)?).unwrap_or(0);
-        Some(apart.saturating_sub(current.now.since(self.now)))
     }
 
     /// What a right clock on the wall said when the gateway's clock said `at`, as far as `current` or the last moment
@@ -98,7 +89,6 @@ mod tests {
         for off in [0, 1, 60_000, 50 * YEAR] {
             let continuation = Continuation::new(last, 100 + off, true);
             assert_eq!((continuation.now, continuation.unbroken_since), (Millis(5_000 + off as u64), Millis(1)));
-            assert_eq!(continuation.owed(moment(5_000, YEAR, true)), None, "it is in already");
         }
     }
 
@@ -108,18 +98,6 @@ mod tests {
             let continuation = Continuation::new(moment(5_000, 100, before), wall_ms, now);
             assert_eq!((continuation.now, continuation.unbroken_since), (Millis(5_000), Millis(5_000)));
         }
-    }
-
-    #[test]
-    fn a_wall_that_is_synchronised_later_tells_how_long_the_gateway_was_off() {
-        let last = moment(5_000, 10 * YEAR, true);
-        let continuation = Continuation::new(last, 0, false);
-        assert_eq!(continuation.owed(moment(35_000, 30_000, false)), None);
-        // Off for a minute, and on for half of one.
-        assert_eq!(continuation.owed(moment(35_000, 10 * YEAR + 90_000, true)), Some(60_000));
-        assert_eq!(continuation.owed(moment(35_000, 10 * YEAR - 1, true)), Some(0), "before the last record");
-        let unknown = Continuation::new(moment(5_000, 10 * YEAR, false), 0, false);
-        assert_eq!(unknown.owed(moment(35_000, 10 * YEAR, true)), None);
     }
 
     #[test]
@@ -155,28 +133,29 @@ mod tests {
         }
 
         #[test]
-        fn what_is_known_late_is_what_would_have_been_known_at_once(
+        fn a_time_of_the_life_before_is_the_same_whether_the_time_spent_off_counts_or_not(
             last in any_moment(),
             off in 0..1u64 << 50,
             ran in 0..1u64 << 40,
             at in any::<u64>(),
         ) {
             let last = Moment { wall_ms: last.wall_ms >> 4, is_synchronised: true, ..last };
-            let wall_ms = last.wall_ms + off as i64;
-            let (late, at_once) = (Continuation::new(last, 0, false), Continuation::new(last, wall_ms, true));
-            let current = |continuation: &Continuation| Moment {
-                now: Millis(continuation.now.0 + ran),
-                unbroken_since: continuation.unbroken_since,
-                wall_ms: wall_ms + ran as i64,
-                is_synchronised: true,
-            };
-            prop_assert_eq!(late.owed(current(&late)), Some(off));
-            prop_assert_eq!(late.now.0 + off, at_once.now.0);
-            // Times of the life before are the same, however it is known.
             let at = Millis(last.unbroken_since.0 + at % (last.now.since(last.unbroken_since) + 1));
-            if at < last.now {
-                prop_assert_eq!(late.wall_at(at, current(&late)), at_once.wall_at(at, current(&at_once)));
-                prop_assert_eq!(late.wall_at(at, current(&late)), Some(last.wall_ms - last.now.since(at) as i64));
+            let expected = Some(last.wall_ms - last.now.since(at) as i64);
+            let wall_ms = last.wall_ms + off as i64;
+            for (known_at_start, continuation) in
+                [(true, Continuation::new(last, wall_ms, true)), (false, Continuation::new(last, 0, false))]
+            {
+                let current = Moment {
+                    now: Millis(continuation.now.0 + ran),
+                    unbroken_since: continuation.unbroken_since,
+                    wall_ms: wall_ms + ran as i64,
+                    is_synchronised: true,
+                };
+                // The last moment of all is the first of this life, too, where the time between does not count.
+                if known_at_start || at < last.now {
+                    prop_assert_eq!(continuation.wall_at(at, current), expected);
+                }
             }
         }
     }

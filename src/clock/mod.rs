@@ -38,13 +38,6 @@ pub fn instant(at: Millis) -> Instant {
     origin + Duration::from_millis(at.0.saturating_sub(BEFORE.load(Ordering::Relaxed)))
 }
 
-/// Puts the clock forward to `at`, where it stood, or would stand, had the process before this one not ended. To be
-/// called before anything has asked for the time. It never goes back.
-pub fn continue_from(at: Millis) {
-    let behind = at.0.saturating_sub(now().0);
-    BEFORE.fetch_add(behind, Ordering::Relaxed);
-}
-
 /// What the clocks say: what goes into the journal at a start, at the end, and with a commit now and then.
 pub fn moment() -> Moment {
     let unbroken_since = continuation().map_or(Millis(1), |continuation| continuation.unbroken_since);
@@ -52,12 +45,13 @@ pub fn moment() -> Moment {
     Moment { now: now(), unbroken_since, wall_ms, is_synchronised }
 }
 
-/// Goes on from `last`, the newest moment in the journal: [`continue_from`] there, with the time spent off where it is
-/// known. To be called before anything has asked for the time.
+/// Goes on from `last`, the newest moment in the journal, with the time spent off where it is known. To be called before
+/// anything has asked for the time. The clock never goes back.
 pub fn resume(last: Moment) {
     let (wall_ms, is_synchronised) = wall::read();
     let continuation = Continuation::new(last, wall_ms, is_synchronised);
-    continue_from(continuation.now);
+    let behind = continuation.now.0.saturating_sub(now().0);
+    BEFORE.fetch_add(behind, Ordering::Relaxed);
     *continuation_lock() = Some(continuation);
 }
 

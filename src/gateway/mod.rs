@@ -108,9 +108,10 @@ impl Gateway {
         let entrances = entrances(&resolved.listeners)?;
         let health = Arc::<HealthTable>::default();
         // Last of all that may be refused: nothing has to be undone.
-        let bridges = resolved.bridges.iter().filter_map(|plan| plan.queue_bytes).fold(0, u64::saturating_add);
-        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, bridges, &health).await?;
+        let Opened { journal, restored, statistics } = storage::open(&resolved.storage, &health).await?;
         let broker = Broker::start(settings.broker.limits(), journal);
+        broker.budget().set(resolved.storage.limit, resolved.storage.when_full);
+        broker.restore(restored).map_err(StorageError::Restore)?;
         let gateway = Self {
             broker,
             addresses,
@@ -125,8 +126,13 @@ impl Gateway {
             stop_admin: CancellationToken::new(),
         };
         // Bridges first, so that nothing is published before it is routed.
-        let bridges: Vec<Bridge> =
-            resolved.bridges.into_iter().map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health)).collect();
+        let bridges: Vec<Bridge> = resolved
+            .bridges
+            .into_iter()
+            .map(|plan| Bridge::new(plan, &gateway.broker, &gateway.health))
+            .collect::<Result<_, _>>()
+            .map_err(StorageError::Restore)?;
+        gateway.broker.end_restoring();
         gateway.publish_status(&resolved.gateway);
         gateway.start_adapters(&resolved.gateway, adapters);
         for bridge in bridges {

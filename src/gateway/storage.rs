@@ -57,14 +57,13 @@ pub struct Opened {
     pub statistics: Option<Arc<Statistics>>,
 }
 
-/// Opens the journal of `plan`, says what was found, and has the clock go on where the journal says. `bridges` are the
-/// bytes that bridges with bounds of their own may hold beside it.
+/// Opens the journal of `plan`, says what was found, and has the clock go on where the journal says.
 ///
 /// # Errors
 /// Where the folder cannot be used, or what is in it cannot be read.
-pub async fn open(plan: &Plan, bridges: u64, health: &Arc<HealthTable>) -> Result<Opened, StorageError> {
+pub async fn open(plan: &Plan, health: &Arc<HealthTable>) -> Result<Opened, StorageError> {
     let Some(disk) = plan.disk.clone() else {
-        tracing::warn!("everything is kept in memory: sessions, retained messages and what waits end with the process");
+        tracing::info!("everything is kept in memory: sessions, retained messages and what waits end with the process");
         let journal = Arc::new(Journal::in_memory());
         return Ok(Opened { journal, restored: Restored::default(), statistics: None });
     };
@@ -73,7 +72,7 @@ pub async fn open(plan: &Plan, bridges: u64, health: &Arc<HealthTable>) -> Resul
         commit: disk.commit,
         commit_min: disk.commit_min,
         commit_readings: disk.commit_readings,
-        limit: plan.limit.saturating_add(bridges),
+        limit: plan.limit,
         statistics: Arc::clone(&statistics),
         ..JournalOptions::default()
     };
@@ -169,7 +168,7 @@ fn watch(statistics: &Statistics, health: Arc<HealthTable>) {
             ),
             None => tracing::info!("committing again"),
         }
-        health.store().set_failure(failure.map(|failure| failure.reason));
+        health.store().set_failure(failure.as_ref().map(|failure| &*failure.reason));
     });
 }
 
@@ -207,7 +206,7 @@ mod tests {
     }
 
     async fn refused(path: PathBuf) -> String {
-        open(&plan(path), 0, &Arc::default()).await.unwrap_err().to_string()
+        open(&plan(path), &Arc::default()).await.unwrap_err().to_string()
     }
 
     #[tokio::test]
@@ -227,12 +226,12 @@ mod tests {
     async fn a_folder_is_one_gateways_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        let first = open(&plan(path.clone()), 0, &Arc::default()).await.unwrap();
+        let first = open(&plan(path.clone()), &Arc::default()).await.unwrap();
         assert!(first.journal.is_durable());
         let said = refused(path.clone()).await;
         assert!(said.contains("another process uses it"), "{said}");
         assert!(close(&first.journal, Duration::from_secs(60)).await);
-        let second = open(&plan(path), 0, &Arc::default()).await.unwrap();
+        let second = open(&plan(path), &Arc::default()).await.unwrap();
         assert!(close(&second.journal, Duration::from_secs(60)).await);
     }
 }

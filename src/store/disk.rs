@@ -78,6 +78,8 @@ struct Pending {
     void: Vec<(QueueId, Sequences)>,
     /// The ticket of the last batch in `bytes`.
     ticket: u64,
+    /// That of the last readings that went into `bytes`.
+    readings_ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
     /// How often readers have asked for all that there was, readings too, and how many of them have it.
@@ -158,6 +160,7 @@ impl Disk {
     }
 
     pub fn append(&self, batch: &mut Batch) -> Ticket {
+        self.shared.statistics.appended(batch.records);
         let mut pending = self.shared.lock();
         let Pending { bytes, readings, void, .. } = &mut *pending;
         let before = bytes.len();
@@ -197,7 +200,8 @@ impl Disk {
         let mut ticket = Ticket::NONE;
         if added > 0 {
             pending.ticket += 1;
-            ticket = Ticket(pending.ticket);
+            // Nothing is promised of what is settled: losing it makes one repetition.
+            ticket = if is_prompt { Ticket(pending.ticket) } else { Ticket::NONE };
             self.shared.pending_bytes.fetch_add(added, Ordering::Relaxed);
         }
         if let Some(receipt) = &batch.receipt {
@@ -250,7 +254,12 @@ impl Disk {
         if self.has_room() {
             return Poll::Ready(());
         }
-        lock(&self.shared.room_waiters).push(cx.waker().clone());
+        let mut waiters = lock(&self.shared.room_waiters);
+        // It may last for hours, in which a task looks again and again.
+        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+        drop(waiters);
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -266,6 +275,12 @@ impl Disk {
 
     pub fn statistics(&self) -> &Arc<Statistics> {
         &self.shared.statistics
+    }
+
+    /// Whether a reading with one of these sequences may be on its way to the disk, where nobody finds it.
+    pub fn may_hold(&self, queue: QueueId, sequences: Sequences) -> bool {
+        let pending = self.shared.lock();
+        !self.is_committed(Ticket(pending.readings_ticket)) || pending.readings.holds(queue, sequences)
     }
 
     /// Returns once all that was appended before is committed.
@@ -371,9 +386,13 @@ impl Writer {
         let is_all = pending.flushes > pending.flushed || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, .. } = &mut *pending;
+        let Pending { bytes, readings, ticket, readings_ticket, .. } = &mut *pending;
         let before = bytes.len();
         readings.encode_due(now, self.shared.commit_readings, bytes);
+        if bytes.len() > before {
+            *ticket += 1;
+            *readings_ticket = *ticket;
+        }
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);

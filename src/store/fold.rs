@@ -170,7 +170,12 @@ impl Fold {
                     queue.subscriptions.remove(*filter);
                 }
             }
-            Record::Time(moment) => self.time = Some(*moment),
+            Record::Time(moment) => {
+                // A commit between the opening and `clock::resume` is dated by a clock that has just begun.
+                if self.time.is_none_or(|last| last.now <= moment.now) {
+                    self.time = Some(*moment);
+                }
+            }
             Record::CheckpointBegin { next_queue } => self.next_queue = self.next_queue.max(*next_queue),
             Record::Queue { .. } | Record::CheckpointEnd => {}
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::batch::{Batch, Pending};
 use super::disk::Disk;
 use super::filesystem::{Filesystem, Folder, LockError};
+#[cfg(test)]
+use super::held::{self, Held};
 use super::log::Log;
 use super::reader;
 use super::record::{Delivered, QueueId};
@@ -86,6 +88,9 @@ pub struct Journal {
 enum Kind {
     Memory,
     Disk(Box<Disk>),
+    /// For tests: it commits when it is told to.
+    #[cfg(test)]
+    Held(Held),
 }
 
 impl Journal {
@@ -143,6 +148,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => true,
             Kind::Disk(disk) => disk.close(),
+            #[cfg(test)]
+            Kind::Held(_) => true,
         }
     }
 
@@ -165,6 +172,9 @@ impl Journal {
     /// Takes the records of `batch` and empties it. Never waits.
     pub fn append(&self, batch: &mut Batch) -> Ticket {
         if batch.is_empty() {
+            if let Some(pending) = batch.receipt.take() {
+                pending.resolve(Ticket::NONE.0);
+            }
             return Ticket::NONE;
         }
         let records = batch.records;
@@ -177,6 +187,8 @@ impl Journal {
                 Ticket(taken)
             }
             Kind::Disk(disk) => disk.append(batch),
+            #[cfg(test)]
+            Kind::Held(held) => held.append(batch),
         };
         batch.clear();
         ticket
@@ -187,6 +199,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => ticket.0 <= self.records.load(Ordering::Relaxed),
             Kind::Disk(disk) => disk.is_committed(ticket),
+            #[cfg(test)]
+            Kind::Held(held) => held.is_committed(ticket),
         }
     }
 
@@ -199,7 +213,22 @@ impl Journal {
                 Poll::Ready(())
             }
             Kind::Disk(disk) => disk.poll_committed(ticket, cx),
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_committed(ticket, cx),
         }
+    }
+
+    /// As [`Journal::poll_committed`], for a task that asks again and again: `woken_for` is the ticket that it is woken
+    /// for already.
+    pub fn poll_once(&self, ticket: Ticket, woken_for: &mut Ticket, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_committed(ticket) {
+            return Poll::Ready(());
+        }
+        if *woken_for == ticket {
+            return Poll::Pending;
+        }
+        *woken_for = ticket;
+        self.poll_committed(ticket, cx)
     }
 
     /// The ticket of a batch that was pending; `None` while it has not been appended.
@@ -212,6 +241,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => {}
             Kind::Disk(disk) => disk.hurry(ticket),
+            #[cfg(test)]
+            Kind::Held(held) => held.hurry(ticket),
         }
     }
 
@@ -221,6 +252,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => true,
             Kind::Disk(disk) => disk.has_room(),
+            #[cfg(test)]
+            Kind::Held(held) => held.has_room(),
         }
     }
 
@@ -229,6 +262,8 @@ impl Journal {
         match &self.kind {
             Kind::Memory => Poll::Ready(()),
             Kind::Disk(disk) => disk.poll_room(cx),
+            #[cfg(test)]
+            Kind::Held(held) => held.poll_room(cx),
         }
     }
 
@@ -241,12 +276,59 @@ impl Journal {
         match &self.kind {
             Kind::Memory => Ok(Page { is_last: true, ..Page::default() }),
             Kind::Disk(disk) => reader::read(disk, queue, from, messages, bytes),
+            #[cfg(test)]
+            Kind::Held(held) => held.read(queue, from, messages, bytes),
         }
     }
 
     /// Records taken so far.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// A journal for tests that commits when it is told to.
+    pub fn held() -> Self {
+        Self::new(Kind::Held(Held::default()), 1, 0)
+    }
+
+    /// What the process after this one finds if this one is killed now: what is committed, and nothing else.
+    pub fn killed(&self) -> (Self, Restored) {
+        let records = self.double().committed();
+        let (restored, next_queue, next_retained) = held::restore(&records);
+        (Self::new(Kind::Held(Held::with(records)), next_queue, next_retained), restored)
+    }
+
+    /// Commits what has been appended, and wakes who waits for it.
+    pub fn commit(&self) {
+        self.double().commit();
+    }
+
+    /// Whether it commits what is appended at once, from now on, and what has been.
+    pub fn set_eager(&self, is_eager: bool) {
+        self.double().set_eager(is_eager);
+    }
+
+    /// The tickets that somebody was in a hurry for since this was asked last.
+    pub fn take_hurried(&self) -> Vec<Ticket> {
+        self.double().take_hurried()
+    }
+
+    /// Whether it has no room for more.
+    pub fn set_full(&self, is_full: bool) {
+        self.double().set_full(is_full);
+    }
+
+    /// The records that it has committed, each its kind and body.
+    pub fn kept_records(&self) -> Vec<Vec<u8>> {
+        self.double().committed()
+    }
+
+    fn double(&self) -> &Held {
+        let Kind::Held(held) = &self.kind else { panic!("a journal that was not made by `held`") };
+        held
     }
 }
 

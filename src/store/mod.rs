@@ -9,6 +9,9 @@ mod disk;
 mod extents;
 mod filesystem;
 mod fold;
+#[cfg(test)]
+mod held;
+mod inspection;
 mod journal;
 mod log;
 mod reader;
@@ -20,7 +23,7 @@ mod scan;
 mod segment;
 pub mod settings;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,7 @@ mod tests;
 pub use batch::{Batch, Pending};
 pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
+pub use inspection::{Inspection, inspect};
 pub use journal::{Journal, JournalOptions, OpenError, Ticket};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,

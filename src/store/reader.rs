@@ -35,7 +35,14 @@ pub(super) fn read(disk: &Disk, queue: QueueId, from: u64, messages: usize, byte
     for attempt in 1.. {
         let (runs, is_last, files) = plan(disk, queue, from, messages, bytes);
         let planned: u64 = runs.iter().map(|run| run.last - run.first + 1).sum();
-        if !flushed && planned < messages as u64 && (is_last || runs.is_empty()) {
+        let is_short = planned < messages as u64 && (is_last || runs.is_empty());
+        // A reading waits longer than what came behind it.
+        let misses_any = || {
+            runs.last().is_some_and(|run| {
+                planned < run.last - from + 1 && disk.may_hold(queue, Sequences { first: from, last: run.last })
+            })
+        };
+        if !flushed && (is_short || misses_any()) {
             // What comes next may still be on its way to the disk.
             disk.flush()?;
             flushed = true;
@@ -114,8 +121,10 @@ impl Search<'_> {
     fn run_from(&mut self, segment: &Segment, mut offset: u64) -> io::Result<Option<u64>> {
         let mut chunk = Vec::new();
         let mut length = CHUNK_BYTES;
+        // It may have been cut since it was made.
+        let end = segment.file.len()?.min(segment.bytes);
         loop {
-            let left = segment.bytes.saturating_sub(offset).min(length as u64) as usize;
+            let left = end.saturating_sub(offset).min(length as u64) as usize;
             chunk.resize(left, 0);
             segment.file.read_exact_at(offset, &mut chunk)?;
             let mut rest = &chunk[..];
@@ -132,7 +141,7 @@ impl Search<'_> {
             offset += taken as u64;
             // Either the chunk ends within a record, or no record stands here.
             let is_whole = rest.len() >= record::HEADER_BYTES && record::HEADER_BYTES + next <= rest.len();
-            if is_whole || next as u64 > segment.bytes || offset + rest.len() as u64 >= segment.bytes {
+            if is_whole || next as u64 > end || offset + rest.len() as u64 >= end {
                 return Ok(None);
             }
             length = CHUNK_BYTES.max(record::HEADER_BYTES + next);

@@ -182,7 +182,9 @@ mod tests {
     }
 
     /// The numbers of the records, the damage, and the end with its torn bytes.
-    fn scan(bytes: &[u8], made: usize) -> (Vec<u64>, Vec<(u64, u64)>, (u64, u64)) {
+    type Found = (Vec<u64>, Vec<(u64, u64)>, (u64, u64));
+
+    fn scan(bytes: &[u8], made: usize) -> Found {
         let (mut records, mut damage, mut end) = (Vec::new(), Vec::new(), None);
         for scanned in Scan::new(bytes, BEGIN as u64, seed(), made as u64) {
             assert_eq!(end, None, "something follows the end");

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::checksum::{Salt, Seed};
 use super::filesystem::{File, Filesystem};
-use super::scan::{END, Scan};
+use super::scan::{END, Scan, Scanned};
 
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -203,6 +203,11 @@ impl Segment {
         Ok(Contents { bytes, unreadable })
     }
 
+    fn holds_records(&self) -> bool {
+        let Ok(contents) = self.read() else { return false };
+        self.scan(&contents).any(|scanned| matches!(scanned, Scanned::Record { .. }))
+    }
+
     /// Goes through the records of what [`Segment::read`] gave.
     pub fn scan<'a>(&self, contents: &'a Contents) -> Scan<'a> {
         Scan::new(&contents.bytes, FIRST_RECORD, self.seed, self.bytes)
@@ -243,19 +248,29 @@ impl Segments {
             opened.push((number, found));
         }
         let salt = opened.iter().rev().find_map(|(_, (_, header))| match header {
-            Header::Whole { salt, .. } => Some(*salt),
+            Header::Whole { salt, .. } | Header::Mended { salt, .. } => Some(*salt),
             _ => None,
         });
         let segments = opened.into_iter().map(|(number, (file, header))| {
             let length = file.len().unwrap_or(0);
+            // All segments of a store have the same salt.
+            let salt = salt.unwrap_or(Salt(0));
             let (state, salt, bytes) = match header {
                 Header::Whole { number: told, salt, bytes } if told == number => (State::Begun, salt, bytes),
-                Header::Whole { salt, .. } => (State::NotBegun, salt, length),
-                Header::Absent => (State::NotBegun, salt.unwrap_or(Salt(0)), length),
-                // All segments of a store have the same salt.
-                _ => (State::Damaged, salt.unwrap_or(Salt(0)), length),
+                Header::Mended { number: told, salt, bytes } if told == number => (State::Damaged, salt, bytes),
+                // It was to be used again and got its header; its new name did not come to the disk.
+                Header::Whole { number: told, .. } if told > number => (State::NotBegun, salt, length),
+                Header::Newer { .. } | Header::Damaged => (State::Damaged, salt, length),
+                // A disk that has lost the header, or an older one in its place, may still have the records.
+                Header::Whole { .. } | Header::Mended { .. } | Header::Absent => {
+                    let segment =
+                        Segment { number, file: Arc::clone(&file), seed: Seed::new(salt, number), bytes: length };
+                    let state = if segment.holds_records() { State::Damaged } else { State::NotBegun };
+                    (state, salt, length)
+                }
             };
-            Opened { segment: Segment { number, file, seed: Seed::new(salt, number), bytes }, state }
+            let segment = Segment { number, file, seed: Seed::new(salt, number), bytes };
+            Opened { segment, state }
         });
         Ok(Self { segments: segments.collect(), salt })
     }
@@ -265,6 +280,12 @@ impl Segments {
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     Whole {
+        number: u64,
+        salt: Salt,
+        bytes: u64,
+    },
+    /// One bit was wrong.
+    Mended {
         number: u64,
         salt: Salt,
         bytes: u64,
@@ -284,7 +305,10 @@ fn find(folder: &dyn Filesystem, name: &str) -> io::Result<(Arc<dyn File>, Heade
     let length = file.len()?;
     let count = bytes.len().min(length as usize);
     let header = match file.read_exact_at(0, &mut bytes[..count]) {
-        Ok(()) => parse(&bytes),
+        Ok(()) => match parse(&bytes) {
+            Header::Damaged => mend(&bytes),
+            header => header,
+        },
         Err(_) => Header::Damaged,
     };
     Ok((file, header))
@@ -325,11 +349,24 @@ fn parse(header: &[u8; HEADER_BYTES]) -> Header {
     }
 }
 
+/// What a damaged header was if one bit of it is wrong. So few bytes with a right checksum differ in more than two.
+fn mend(header: &[u8; HEADER_BYTES]) -> Header {
+    let mended = (0..HEADER_BYTES * 8).find_map(|bit| {
+        let mut header = *header;
+        header[bit / 8] ^= 1 << (bit % 8);
+        match parse(&header) {
+            Header::Whole { number, salt, bytes } => Some(Header::Mended { number, salt, bytes }),
+            newer @ Header::Newer { .. } => Some(newer),
+            _ => None,
+        }
+    });
+    mended.unwrap_or(Header::Damaged)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::checksum::seal_records;
     use super::super::record::{QueueId, Record};
-    use super::super::scan::Scanned;
     use super::super::simulated::{Chance, Simulated};
     use super::*;
 
@@ -463,16 +500,31 @@ mod tests {
     }
 
     #[test]
-    fn records_behind_a_damaged_header_are_read_by_the_number_of_the_name() {
+    fn a_header_with_one_wrong_bit_is_told_and_read_all_the_same() {
+        let folder = Simulated::new();
+        write(&Segment::create(&folder, 1, SALT, 4096).unwrap(), 10..13);
+        for bit in 0..HEADER_BYTES * 8 {
+            folder.flip(&file_name(1), bit / 8, 1 << (bit % 8));
+            let Segments { segments, salt } = open(&folder);
+            assert_eq!((segments[0].state, salt), (State::Damaged, Some(SALT)), "bit {bit}");
+            assert_eq!((queues(&segments[0]), segments[0].segment.bytes), (vec![10, 11, 12], 4096), "bit {bit}");
+            folder.flip(&file_name(1), bit / 8, 1 << (bit % 8));
+        }
+    }
+
+    #[test]
+    fn records_without_their_header_are_read_by_the_number_of_the_name_and_the_salt_of_the_others() {
         let folder = Simulated::new();
         for number in [1, 2] {
             write(&Segment::create(&folder, number, SALT, 4096).unwrap(), number * 10..number * 10 + 3);
         }
-        for bit in 0..HEADER_BYTES * 8 {
-            folder.flip(&file_name(1), bit / 8, 1 << (bit % 8));
-            let opened = &open(&folder).segments[0];
-            assert_eq!((opened.state, queues(opened)), (State::Damaged, vec![10, 11, 12]), "bit {bit}");
-            folder.flip(&file_name(1), bit / 8, 1 << (bit % 8));
+        // Zeros, other bytes, and the header of an earlier use.
+        for lost in [[0; HEADER_BYTES], [0xA5; HEADER_BYTES], header(1, SALT, 4096)] {
+            let mut bytes = folder.contents(&file_name(2)).unwrap();
+            bytes[..HEADER_BYTES].copy_from_slice(&lost);
+            folder.put(&file_name(2), &bytes);
+            let opened = &open(&folder).segments[1];
+            assert_eq!((opened.state, queues(opened)), (State::Damaged, vec![20, 21, 22]));
         }
     }
 

@@ -21,7 +21,7 @@ const COMMIT_READINGS: RangeInclusive<Duration> = Duration::from_millis(100)..=D
 
 const MB: u64 = 1024 * 1024;
 const DEFAULT_LIMIT: u64 = 512 * MB;
-/// It is the memory that they would take.
+/// Of each bridge.
 const DEFAULT_LIMIT_IN_MEMORY: u64 = 64 * MB;
 const LIMIT: RangeInclusive<u64> = MB..=1024 * 1024 * MB;
 
@@ -42,23 +42,26 @@ pub struct Settings {
     /// How long readings of devices may wait for their commit, 100ms to 1h; what every bridge has delivered before is
     /// never written. Default `2s`.
     pub commit_readings: Option<Located<Duration>>,
-    /// The most that waits for all bridges together that have no `queue.limit` of their own, 1MB to 1024GB. Default
-    /// `512MB`, or `64MB` in memory.
+    /// The most that waits in all queues on disk together, 1MB to 1024GB; in memory, for each bridge. Default `512MB`,
+    /// or `64MB` in memory.
     pub limit: Option<Located<Size>>,
-    /// What happens then: `drop_oldest`, `drop_newest` or `refuse`. Default `drop_oldest`.
+    /// What happens then in the queues of bridges: `drop_oldest`, `drop_newest` or `refuse`. Default `drop_oldest`.
     pub when_full: WhenFull,
 }
 
-/// What happens to a message for a queue that is full.
+/// What happens to a message for which a queue has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// The oldest that is not in flight makes room for it.
+    /// It is taken, and the oldest that wait are dropped for it. What is in flight is never dropped.
     #[default]
     DropOldest,
-    /// It is not taken into the queue.
+    /// It is dropped.
     DropNewest,
-    /// Its publisher has to wait, or is told so.
+    /// It is refused before anybody gets it: a publisher of MQTT 5.0 hears 0x97, one of 3.1.1 is not read until there
+    /// is room. What nobody was promised (QoS 0, the gateway's own readings, what another bridge brings) is dropped.
+    ///
+    /// Only queues of bridges refuse; a client's own queue never holds up others, and drops the oldest.
     Refuse,
 }
 
@@ -77,7 +80,7 @@ impl fmt::Display for WhenFull {
 pub struct Plan {
     /// The journal on disk; `None` keeps nothing.
     pub disk: Option<Disk>,
-    /// Bytes that wait for all bridges together.
+    /// Bytes that wait in all queues on disk together; in memory, for each bridge.
     pub limit: u64,
     /// What happens when they do.
     pub when_full: WhenFull,

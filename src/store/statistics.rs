@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Buckets of an hour that a day is counted in.
 const HOURS: usize = 24;
 /// The least time that a day's bytes are told from: opening a journal writes much at once.
-const LEAST: Duration = Duration::from_secs(600);
+const LEAST: Duration = HOUR;
 
 /// What is called when the journal begins to fail, fails for another reason, or has recovered.
 type OnChange = Box<dyn Fn(&Statistics) + Send + Sync>;
@@ -311,8 +311,8 @@ mod tests {
         let day = |elapsed| statistics.figures_after(elapsed).day;
         assert_eq!(day(Duration::ZERO), Day { device_bytes: 0, is_extrapolated: true });
         statistics.written_after(Duration::ZERO, 100, 1);
-        // Ten minutes at least: what the start wrote is no rate.
-        assert_eq!(day(MINUTE), Day { device_bytes: 144 * PAGE, is_extrapolated: true });
+        // An hour at least: what the start wrote is no rate.
+        assert_eq!(day(MINUTE), Day { device_bytes: 24 * PAGE, is_extrapolated: true });
         assert_eq!(day(6 * HOUR), Day { device_bytes: 4 * PAGE, is_extrapolated: true });
         statistics.written_after(7 * HOUR, 100, 5);
         assert_eq!(day(12 * HOUR), Day { device_bytes: 12 * PAGE, is_extrapolated: true });

@@ -4,21 +4,26 @@
 mod support;
 
 mod access;
+mod admin;
 mod bridge;
 mod client;
+mod clock;
 mod configuration;
 mod connect;
 mod demo;
+mod disk;
 mod http;
 mod modbus;
 mod offline;
 mod peers;
+mod plug;
 mod qos;
 mod retained;
 mod sequences;
 mod serial;
 mod session;
 mod soak;
+mod store_cli;
 mod sys;
 mod transports;
 mod v5;

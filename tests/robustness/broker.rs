@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use edgeway::broker::{Broker, Limits, QueueLimits, turn};
+use edgeway::broker::{Broker, Limits, QueueLimits, WhenFull, turn};
 use edgeway::net::Transport;
 use edgeway::net::transport::ByteStream;
 use edgeway::store::Journal;
@@ -40,7 +40,7 @@ impl World {
         let limits = Limits {
             packet_bytes: 4096,
             inflight: 3,
-            queue: QueueLimits { messages: 20, bytes: 64 * 1024 },
+            queue: QueueLimits { messages: 20, bytes: 64 * 1024, when_full: WhenFull::DropOldest },
             subscriptions: 8,
             retained: 8,
             session_expiry,

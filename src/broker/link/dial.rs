@@ -18,7 +18,7 @@ use crate::mqtt::packet::{Connect, Publish, RetainHandling, Subscribe, Subscribe
 use crate::mqtt::session::SUBSCRIBE_PACKET_ID;
 use crate::mqtt::{Packet, ReasonCode, Side, TopicFilter, Version};
 use crate::net::Transport;
-use crate::store::Batch;
+use crate::store::{Batch, Journal, Record, Ticket};
 
 /// Topic aliases that a server may use towards us.
 const TOPIC_ALIASES: u16 = 64;
@@ -154,6 +154,9 @@ pub async fn dial(
     let now = clock::now();
     let mut batch = Batch::default();
     slot.heard(now);
+    let journal = broker.router.journal();
+    // The server uses their identifiers anew as soon as it is subscribed to.
+    let held = (!connack.session_present).then(|| forget_receipts(slot, journal)).flatten();
     let attachment = Attachment {
         sender,
         writer,
@@ -168,12 +171,10 @@ pub async fn dial(
         // It is we who must be heard.
         keep_alive: 0,
         will: None,
+        held,
     };
     let (epoch, _) = slot.attach(attachment, now, &mut batch);
     let (session_present, server_keep_alive) = (connack.session_present, connack.server_keep_alive);
-    if !session_present {
-        slot.inbound().clear();
-    }
     broker.router.finish(&mut batch);
     let partial = input.split_off(length);
     let connected = Connected { slot: Arc::clone(slot), epoch };
@@ -181,6 +182,20 @@ pub async fn dial(
     let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })
+}
+
+/// Releases what was received from a server that has forgotten the session. What records that, where it waits.
+fn forget_receipts(slot: &SessionSlot, journal: &Journal) -> Option<Ticket> {
+    let mut batch = Batch::default();
+    for number in slot.inbound().clear() {
+        batch.push(&Record::Release { queue: slot.queue_id(), number });
+    }
+    let ticket = journal.append(&mut batch);
+    if journal.is_committed(ticket) {
+        return None;
+    }
+    journal.hurry(ticket);
+    Some(ticket)
 }
 
 /// Why a server refuses that knows 3.1.1 alone: its CONNACK has no properties. One of 5.0 has three bytes or more.

@@ -1,13 +1,15 @@
 //! What a link does with packets: everything but bytes.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
-use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule};
+use crate::broker::delivery::Delivery;
 use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
@@ -19,7 +21,10 @@ use crate::mqtt::codec::CodecError;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
-use crate::store::{Batch, Receipt, Record, Ticket};
+use crate::store::{Batch, Pending, Receipt, Record, Ticket};
+
+/// Bytes of replies that wait for commits; beyond that nothing is read.
+const MAX_WAITING_BYTES: usize = 64 * 1024;
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
 const RESUMED_MS: u64 = 1000;
@@ -58,9 +63,15 @@ pub(super) struct Exchange {
     write_decisions: WriteDecisions,
     /// What only a dialled link has; boxed, because most are accepted.
     dialled: Option<Box<Dialled>>,
-    /// Replies that wait for the commit of what they promise, in order. It holds at most what the receive maximum
-    /// lets the peer have in flight; beyond that reading stops.
-    waiting: VecDeque<(Ticket, Vec<u8>, u32)>,
+    /// Replies that wait for the commit of what they promise, in order. Beyond as many as the peer may have in flight,
+    /// and beyond [`MAX_WAITING_BYTES`], nothing is read.
+    waiting: VecDeque<Promised>,
+    waiting_bytes: usize,
+    /// The ticket that the link's task is woken for.
+    woken_for: Ticket,
+    pace: Pace,
+    /// Whether the journal had no room when this connection put something into it.
+    wants_room: bool,
     /// QoS 1 and 2 messages that came on this connection and whose PUBACK, PUBCOMP or refusing PUBREC has not left.
     open: u32,
     /// Whether subscriptions may still await retained messages.
@@ -72,6 +83,18 @@ pub(super) struct Exchange {
     /// How many messages the peer may publish now, at most those of a second. Below 0 it has been read too fast.
     allowance: f64,
     allowance_at: Millis,
+}
+
+/// Replies that leave when what they promise is committed.
+#[derive(Debug)]
+struct Promised {
+    /// What records it.
+    ticket: Ticket,
+    /// What records the messages that it says something of, where that was begun before.
+    behind: Option<Arc<Pending>>,
+    replies: Vec<u8>,
+    /// Of the messages that are open, those whose exchange ends with them.
+    over: u32,
 }
 
 /// What only a dialled link has.
@@ -90,6 +113,12 @@ pub(super) struct Reading {
     pub(super) frame: Option<Arc<Frame>>,
     pub(super) batch: Batch,
     replies: Vec<u8>,
+    /// Those of the replies that promise nothing and have no place in an order: they need not wait for the others.
+    unbound: Vec<Range<usize>>,
+    /// Whether the peer waits for one that is not the answer to a PUBLISH or PUBREL.
+    is_asked: bool,
+    /// What the replies must not overtake: the record of a message that was received before.
+    behind: Option<Arc<Pending>>,
     acknowledgements: Vec<Acknowledgement>,
     received: Tally,
     /// Of the messages that are open, those whose exchange ends with `replies`.
@@ -106,6 +135,9 @@ impl Default for Box<Reading> {
             frame: None,
             batch: Batch::default(),
             replies: Vec::new(),
+            unbound: Vec::new(),
+            is_asked: false,
+            behind: None,
             acknowledgements: Vec::new(),
             received: Tally::default(),
             over: 0,
@@ -137,6 +169,10 @@ impl Exchange {
             write_decisions: WriteDecisions::default(),
             dialled: None,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            woken_for: Ticket::NONE,
+            pace: Pace::default(),
+            wants_room: false,
             open: 0,
             awaits_retained: true,
             has_told_of_limits: false,
@@ -163,14 +199,20 @@ impl Exchange {
             Packet::Subscribe(subscribe) => {
                 let begin = reading.replies.len();
                 self.handle_subscribe(subscribe, reading);
+                self.note_answer(begin, reading);
                 return self.check_reply(begin, reading);
             }
             Packet::Unsubscribe(unsubscribe) => {
                 let begin = reading.replies.len();
                 self.handle_unsubscribe(unsubscribe, reading);
+                self.note_answer(begin, reading);
                 return self.check_reply(begin, reading);
             }
-            Packet::PingReq => Packet::PingResp.encode(self.version, &mut reading.replies),
+            Packet::PingReq => {
+                let begin = reading.replies.len();
+                Packet::PingResp.encode(self.version, &mut reading.replies);
+                reading.unbound.push(begin..reading.replies.len());
+            }
             Packet::PingResp | Packet::UnsubAck(_) => {}
             Packet::SubAck(suback) => {
                 for reason in suback.reasons().filter(|reason| reason.is_error()) {
@@ -214,12 +256,18 @@ impl Exchange {
         }
         // QoS 2: the message is delivered with its first PUBLISH, and its identifier kept until PUBREL.
         let is_known = self.slot.inbound().contains(packet_id);
+        if is_known {
+            reading.behind = self.slot.newest_receipt().clone();
+        }
         let reason = match refusal {
             _ if is_known => ReasonCode::Success,
             Some(refusal) if self.version == Version::V5 => refusal,
             refusal => {
                 // Before it is noted: what is not delivered must not count as received.
                 self.open_exchange()?;
+                if refusal.is_none() {
+                    self.note_receipt(reading);
+                }
                 let number = self.slot.inbound().handle_publish(packet_id);
                 // 3.1.1 has no way to refuse; the exchange is gone through and nothing is delivered.
                 if refusal.is_none() {
@@ -234,6 +282,28 @@ impl Exchange {
         };
         Packet::PubRec(Ack::new(packet_id, reason)).encode(self.version, &mut reading.replies);
         Ok(())
+    }
+
+    /// Whether a packet of 3.1.1 must wait: a bridge's queue is full and refuses it, and nothing can say so.
+    pub(super) fn is_held(&mut self, packet: &Packet<'_>, now: Millis) -> bool {
+        let Packet::Publish(publish) = packet else {
+            return false;
+        };
+        let can_wait = self.version == Version::V3 && self.side == Side::Server;
+        let Some(packet_id) = publish.packet_id.filter(|_| can_wait) else {
+            return false;
+        };
+        // What was taken before, or is not taken at all, does not wait.
+        let is_known = publish.qos == QoS::ExactlyOnce && self.slot.inbound().contains(packet_id);
+        !is_known
+            && self.write_decisions.may_publish(&self.rights, publish.topic)
+            && self.is_refused(&Publication::from_publish(publish, now))
+    }
+
+    /// Whether the queue of a bridge is full and refuses the publication.
+    fn is_refused(&self, publication: &Publication<'_>) -> bool {
+        let origin = Origin { slot: Some(&self.slot), received: None };
+        self.broker.budget().is_refusing() && self.broker.router.is_refused(publication, origin)
     }
 
     /// Counts a message that was refused. What is beyond a limit is said once for each connection: who publishes at
@@ -264,6 +334,9 @@ impl Exchange {
         let limits = &self.entrance.limits;
         if !limits.allow_topic(topic) {
             return Some(ReasonCode::TopicNameInvalid);
+        }
+        if publication.qos != QoS::AtMostOnce && self.version == Version::V5 && self.is_refused(publication) {
+            return Some(ReasonCode::QuotaExceeded);
         }
         let may_retain = !publication.retain || self.broker.router.may_retain(publication, self.broker.limits());
         (!may_retain).then_some(ReasonCode::QuotaExceeded)
@@ -319,7 +392,20 @@ impl Exchange {
         Ok(())
     }
 
+    /// Notes that the batch at hand records something of the messages that the session has received at QoS 2. It is
+    /// noted before it is done: on another connection nobody sees the one without the other.
+    fn note_receipt(&self, reading: &mut Reading) {
+        if self.slot.is_durable() && self.broker.router.journal().is_durable() {
+            *self.slot.newest_receipt() = Some(reading.batch.pending());
+        }
+    }
+
     fn handle_pubrel(&self, packet_id: PacketId, reading: &mut Reading) {
+        if self.slot.inbound().contains(packet_id) {
+            self.note_receipt(reading);
+        } else {
+            reading.behind = self.slot.newest_receipt().clone();
+        }
         let known = self.slot.inbound().handle_pubrel(packet_id);
         if let Some(number) = known {
             if self.slot.is_durable() {
@@ -360,15 +446,8 @@ impl Exchange {
                     continue;
                 }
             };
-            let delivery = Arc::new(Delivery {
-                qos: DeliveryQoS::AtMost(options.qos),
-                retain: if options.retain_as_published { RetainRule::AsPublished } else { RetainRule::OnlyStored },
-                no_local: options.no_local,
-                identifiers: subscribe.subscription_identifier.into_iter().collect(),
-                readable,
-                share: filter.share().is_some().then(|| filter.clone()),
-                route: None,
-            });
+            let identifier = subscribe.subscription_identifier;
+            let delivery = Arc::new(Delivery::of_subscription(&filter, options, identifier, readable));
             let new = self.broker.router.subscribe(&self.slot, &filter, Arc::clone(&delivery));
             codes.push(options.qos as u8);
             if self.slot.is_durable() {
@@ -376,7 +455,7 @@ impl Exchange {
                     queue: self.slot.queue_id(),
                     filter: filter.as_str(),
                     options,
-                    identifier: subscribe.subscription_identifier,
+                    identifier,
                 });
             }
             let send_retained = match options.retain_handling {
@@ -389,6 +468,15 @@ impl Exchange {
             self.await_retained(filter, delivery, send_retained);
         }
         Packet::SubAck(SubAck::new(subscribe.packet_id, &codes)).encode(self.version, &mut reading.replies);
+    }
+
+    /// Notes that the reply at `begin` is SUBACK or UNSUBACK. It promises something where the session is durable.
+    fn note_answer(&self, begin: usize, reading: &mut Reading) {
+        if self.slot.is_durable() {
+            reading.is_asked = true;
+        } else {
+            reading.unbound.push(begin..reading.replies.len());
+        }
     }
 
     /// Checks that the client takes the reply at `begin`. An answer to many filters may be too long, and has no code
@@ -443,7 +531,7 @@ impl Exchange {
             if !self.slot.is_durable() && seconds > 0 {
                 return Err(CodecError::protocol("a session expiry interval raised from 0 [MQTT-3.1.2-23]"));
             }
-            self.slot.set_expiry_interval(self.epoch, seconds);
+            self.broker.change_expiry(&self.slot, self.epoch, seconds);
         }
         self.disconnect = Some(disconnect.reason);
         Ok(())
@@ -462,7 +550,10 @@ impl Exchange {
             self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
         }
         let mut result = Ok(());
+        let mut is_held_up = std::mem::take(&mut reading.is_asked);
+        let mut has_releases = false;
         if !reading.acknowledgements.is_empty() {
+            has_releases = reading.acknowledgements.iter().any(|ack| matches!(ack, Acknowledgement::Recorded(..)));
             let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
             let out_of_turn = self.slot.settle(self.epoch, &reading.acknowledgements, &mut reading.replies, &mut turn);
             // A server that we have dialled answers as it likes: breaking with it would not mend it.
@@ -476,37 +567,135 @@ impl Exchange {
             self.allowance = (self.allowance + elapsed * rate).min(rate.max(1.0)) - received.publishes as f64;
             self.allowance_at = reading.now;
         }
-        let ticket = self.broker.router.journal().append(&mut reading.batch);
+        let journal = self.broker.router.journal();
+        let ticket = journal.append(&mut reading.batch);
+        if ticket > Ticket::NONE && (received.publishes > 0 || is_held_up) && !journal.has_room() {
+            self.wants_room = true;
+        }
         let over = std::mem::take(&mut reading.over);
+        let behind = reading.behind.take();
         if !reading.replies.is_empty() {
-            if self.waiting.is_empty() && self.broker.router.journal().is_committed(ticket) {
+            if self.waiting.is_empty() && self.is_committed(ticket, behind.as_deref()) {
                 self.slot.send(self.epoch, &reading.replies);
                 self.open = self.open.saturating_sub(over);
             } else {
-                self.waiting.push_back((ticket, reading.replies.clone(), over));
+                let replies = self.send_unbound(reading);
+                // The receiver of messages waits for PUBREL alone, which matters where nothing else may be sent.
+                is_held_up |= has_releases && self.slot.is_window_full();
+                self.wait(Promised { ticket, behind, replies, over }, is_held_up, reading.now);
             }
             reading.replies.clear();
         }
+        reading.unbound.clear();
         turn::finish_batch();
         result
     }
 
+    fn is_committed(&self, ticket: Ticket, behind: Option<&Pending>) -> bool {
+        let journal = self.broker.router.journal();
+        journal.is_committed(ticket)
+            && behind.is_none_or(|behind| journal.ticket_of(behind).is_some_and(|ticket| journal.is_committed(ticket)))
+    }
+
+    /// Sends the replies that need not wait, and returns the others.
+    fn send_unbound(&self, reading: &Reading) -> Vec<u8> {
+        let (mut unbound, mut others) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        for range in &reading.unbound {
+            others.extend_from_slice(&reading.replies[at..range.start]);
+            unbound.extend_from_slice(&reading.replies[range.clone()]);
+            at = range.end;
+        }
+        others.extend_from_slice(&reading.replies[at..]);
+        if !unbound.is_empty() {
+            self.slot.send(self.epoch, &unbound);
+        }
+        others
+    }
+
+    /// Has replies wait for what they promise, and the journal make haste where the peer can do nothing until then.
+    fn wait(&mut self, promised: Promised, is_held_up: bool, now: Millis) {
+        if promised.replies.is_empty() {
+            return;
+        }
+        let maximum = match self.version {
+            Version::V5 => u32::from(self.entrance.limits.inflight),
+            Version::V3 => u32::MAX,
+        };
+        let journal = self.broker.router.journal();
+        if self.pace.handle_wait(self.open, maximum, now) || is_held_up {
+            let newest = self.waiting.back().map_or(promised.ticket, |last| last.ticket.max(promised.ticket));
+            let behind = promised.behind.as_ref().and_then(|behind| journal.ticket_of(behind));
+            journal.hurry(behind.map_or(newest, |behind| behind.max(newest)));
+        }
+        self.waiting_bytes += promised.replies.len();
+        match self.waiting.back_mut() {
+            // It promises nothing, but must not overtake those that do.
+            Some(last) if promised.ticket == Ticket::NONE && promised.behind.is_none() => {
+                last.replies.extend_from_slice(&promised.replies);
+                last.over += promised.over;
+            }
+            _ => self.waiting.push_back(promised),
+        }
+    }
+
     /// Sends the replies whose promise has been committed meanwhile, in their order.
     pub(super) fn release_committed(&mut self, cx: &mut Context<'_>) {
+        let open = self.open;
         let mut released = false;
-        while let Some((ticket, ..)) = self.waiting.front() {
-            if self.broker.router.journal().poll_committed(*ticket, cx).is_pending() {
+        while let Some(promised) = self.waiting.front() {
+            let journal = self.broker.router.journal();
+            let mut ticket = promised.ticket;
+            if let Some(behind) = &promised.behind {
+                match journal.ticket_of(behind) {
+                    Some(behind) => ticket = ticket.max(behind),
+                    None => {
+                        // The connection before this one is about to append it, in another thread.
+                        cx.waker().wake_by_ref();
+                        break;
+                    }
+                }
+            }
+            if journal.poll_once(ticket, &mut self.woken_for, cx).is_pending() {
                 break;
             }
-            if let Some((_, replies, over)) = self.waiting.pop_front() {
+            if let Some(Promised { replies, over, .. }) = self.waiting.pop_front() {
                 self.slot.send(self.epoch, &replies);
+                self.waiting_bytes -= replies.len();
                 self.open = self.open.saturating_sub(over);
                 released = true;
             }
         }
         if released {
+            if self.waiting.is_empty() {
+                self.pace.handle_commit(open, clock::now());
+            }
             turn::finish_batch();
         }
+    }
+
+    /// Goes on with what waits for the commit of what the session has delivered.
+    pub(super) fn poll_commits(&self, cx: &mut Context<'_>) {
+        if !self.slot.awaits_commit() {
+            return;
+        }
+        let mut batch = Batch::default();
+        let mut turn = Turn { now: clock::now(), batch: &mut batch };
+        self.slot.poll_commits(self.epoch, cx, &mut turn);
+        self.broker.router.finish(&mut batch);
+    }
+
+    /// Whether the peer is not to be read: too much waits for commits already, or the journal has no room, and the peer
+    /// would put more into it. The task of `cx` is woken when that changes.
+    ///
+    /// Who only acknowledges is read on, because that is what makes room.
+    pub(super) fn poll_deaf(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.wants_room && self.broker.router.journal().poll_room(cx).is_ready() {
+            self.wants_room = false;
+        }
+        self.wants_room
+            || self.waiting.len() > usize::from(self.entrance.limits.inflight)
+            || self.waiting_bytes > MAX_WAITING_BYTES
     }
 
     /// How long the peer is not read, because it has published faster than it may.
@@ -514,10 +703,6 @@ impl Exchange {
         let rate = self.entrance.limits.rate.filter(|_| self.side == Side::Server && self.allowance < 0.0)?;
         let elapsed = clock::now().since(self.allowance_at) as f64 / 1000.0;
         Duration::try_from_secs_f64(-self.allowance / rate - elapsed).ok().filter(|pause| !pause.is_zero())
-    }
-
-    pub(super) fn is_waiting_for_commits(&self) -> bool {
-        self.waiting.len() > usize::from(self.entrance.limits.inflight)
     }
 
     /// Goes on with the retained messages of new subscriptions, as far as there is room: each in its newest state.

@@ -6,6 +6,7 @@
 mod accept;
 mod dial;
 mod exchange;
+mod pace;
 
 use std::future::poll_fn;
 use std::io;
@@ -36,6 +37,9 @@ use crate::net::{SocketReader, SocketWriter, Stream, Transport};
 use crate::store::Batch;
 use exchange::{Exchange, Reading};
 
+/// How long a peer that is not read counts as heard, each time anew.
+const DEAF: Duration = Duration::from_secs(5);
+
 /// Reads in a row before others get their turn.
 const MAX_READS_PER_TURN: u32 = 2;
 
@@ -43,6 +47,8 @@ const MAX_READS_PER_TURN: u32 = 2;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of a peer that broke the protocol which are read and forgotten, so that it learns the reason.
 const MAX_UNREAD_BYTES: usize = 4 * 1024 * 1024;
+/// How long what waits for room in a queue is left alone, where nobody says that there is any.
+const HELD_LOOK: Duration = Duration::from_secs(1);
 /// What is read of a packet that is probably a large one, before its length is known.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 
@@ -75,6 +81,26 @@ pub struct Link {
     large: bool,
     /// While it is there, nothing is read: the peer has published faster than it may.
     pause: Option<Pin<Box<Sleep>>>,
+    /// While it is there, nothing is read: the queue of a bridge has no room for what came.
+    held: Option<Held>,
+    /// While it is there, nothing is read: the journal does not keep up.
+    deaf: Option<Pin<Box<Sleep>>>,
+}
+
+/// What came and must wait until a queue has room.
+#[derive(Debug)]
+struct Held {
+    input: HeldInput,
+    /// When to look again, where nobody says so before.
+    look: Pin<Box<Sleep>>,
+}
+
+#[derive(Debug)]
+enum HeldInput {
+    /// From the packet on that waits.
+    Bytes(Vec<u8>),
+    /// One large packet.
+    Frame(Arc<Frame>),
 }
 
 enum Io {
@@ -133,7 +159,7 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None }
+        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None, held: None, deaf: None }
     }
 
     /// The session.
@@ -263,8 +289,17 @@ impl Link {
             Attention::Close(reason) => return Poll::Ready(End::Closed(reason)),
             Attention::Read | Attention::Wait => {}
         }
+        self.exchange.poll_commits(cx);
         self.exchange.release_committed(cx);
-        if self.exchange.is_waiting_for_commits() || self.pause.is_some() {
+        if self.held.is_some()
+            && let Err(end) = self.take_held(cx)
+        {
+            return Poll::Ready(end);
+        }
+        if let Some(reason) = self.exchange.disconnect {
+            return Poll::Ready(End::Peer(Some(reason)));
+        }
+        if self.poll_deaf(cx) || self.pause.is_some() || self.held.is_some() {
             attention = Attention::Wait;
         }
         if attention == Attention::Read {
@@ -274,12 +309,17 @@ impl Link {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(end)) => return Poll::Ready(end),
                     Poll::Pending => {
+                        // What was read just now waits for its commit, and nothing else would wake this task.
+                        self.exchange.release_committed(cx);
                         self.exchange.feed_retained();
                         return Poll::Pending;
                     }
                 }
                 if let Some(reason) = self.exchange.disconnect {
                     return Poll::Ready(End::Peer(Some(reason)));
+                }
+                if self.held.is_some() || self.poll_deaf(cx) {
+                    break;
                 }
                 if let Some(pause) = self.exchange.pause() {
                     // Until then it is not heard because we do not listen.
@@ -295,6 +335,44 @@ impl Link {
         }
         self.exchange.feed_retained();
         Poll::Pending
+    }
+
+    /// Tries again to take what must wait. If it still must, the task of `cx` is woken when a queue has room, or it is
+    /// time to look again.
+    fn take_held(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        // First, so that nothing comes in between.
+        self.exchange.broker.budget().wake_when_room(cx.waker());
+        if let Some(held) = self.held.take() {
+            match held.input {
+                HeldInput::Bytes(bytes) => self.take(&bytes, None)?,
+                HeldInput::Frame(frame) => self.take(&frame, Some(&frame))?,
+            }
+        }
+        if let Some(held) = &mut self.held {
+            // Until then it is not heard because we do not listen.
+            self.exchange.slot.heard(Millis(clock::now().0 + HELD_LOOK.as_millis() as u64));
+            let _ = held.look.as_mut().poll(cx);
+        }
+        Ok(())
+    }
+
+    /// Whether the peer is not read because of the journal. So long it is not heard because we do not listen.
+    fn poll_deaf(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.exchange.poll_deaf(cx) {
+            self.deaf = None;
+            return false;
+        }
+        let slot = &self.exchange.slot;
+        let listens_again = || Millis(clock::now().0 + DEAF.as_millis() as u64);
+        let deaf = self.deaf.get_or_insert_with(|| {
+            slot.heard(listens_again());
+            Box::pin(tokio::time::sleep(DEAF))
+        });
+        while deaf.as_mut().poll(cx).is_ready() {
+            slot.heard(listens_again());
+            deaf.set(tokio::time::sleep(DEAF));
+        }
+        true
     }
 
     /// Reads once and takes all packets that are whole.
@@ -345,6 +423,14 @@ impl Link {
         let mut at = 0;
         let result = loop {
             match self.receiver.receive(&input[at..]) {
+                Ok(Received::Packet(packet, _)) if self.exchange.is_held(&packet, reading.now) => {
+                    let input = match frame {
+                        Some(frame) => HeldInput::Frame(Arc::clone(frame)),
+                        None => HeldInput::Bytes(input[at..].to_vec()),
+                    };
+                    self.held = Some(Held { input, look: Box::pin(tokio::time::sleep(HELD_LOOK)) });
+                    break Ok(());
+                }
                 Ok(Received::Packet(packet, length)) => {
                     at += length;
                     reading.packets += 1;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::outgoing::Attached;
@@ -12,6 +13,7 @@ use crate::broker::turn;
 use crate::metrics::Tally;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{ReasonCode, Version};
+use crate::store::Pending;
 
 impl SessionSlot {
     /// Wakes the task of its connection, which flushes.
@@ -59,6 +61,46 @@ impl SessionSlot {
         }
     }
 
+    /// Whether the connection waits for a commit, so that its task must ask [`SessionSlot::poll_commits`].
+    pub(in crate::broker) fn awaits_commit(&self) -> bool {
+        self.awaits_commit.load(Ordering::Acquire)
+    }
+
+    /// Goes on with the connection of `epoch` as far as what it waits for has been committed. To be called by its task,
+    /// after [`SessionSlot::attend`] has kept its waker.
+    pub(in crate::broker) fn poll_commits(self: &Arc<Self>, epoch: u64, cx: &mut Context<'_>, turn: &mut Turn<'_>) {
+        let mut outgoing = self.lock();
+        loop {
+            let Some(wire) = outgoing.wire_of(epoch) else {
+                return;
+            };
+            if let Some(ticket) = wire.held {
+                if self.journal.poll_once(ticket, &mut wire.woken_for, cx).is_pending() {
+                    return;
+                }
+                wire.held = None;
+                wire.touch(self);
+            }
+            let Some(pending) = &wire.awaited else {
+                break;
+            };
+            match self.journal.ticket_of(pending) {
+                Some(ticket) if self.journal.poll_once(ticket, &mut wire.woken_for, cx).is_pending() => return,
+                Some(_) => {}
+                // Another thread is about to append it: in the midst of its batch, where it waits for nothing.
+                None => return cx.waker().wake_by_ref(),
+            }
+            wire.awaited = None;
+            outgoing.pump(self, turn.now, turn.batch);
+        }
+        self.awaits_commit.store(false, Ordering::Release);
+    }
+
+    /// Whether the batch has been appended, and is committed.
+    pub(super) fn is_committed(&self, pending: &Pending) -> bool {
+        self.journal.ticket_of(pending).is_some_and(|ticket| self.journal.is_committed(ticket))
+    }
+
     /// Writes what the socket of `epoch` takes; ready when nothing waits any more, or never will go.
     pub(in crate::broker) fn poll_flushed(self: &Arc<Self>, epoch: u64, cx: &mut Context<'_>) -> Poll<()> {
         match self.lock().wire_of(epoch) {
@@ -83,6 +125,9 @@ impl SessionSlot {
         let mut outgoing = self.lock();
         let wire = outgoing.wire_of(epoch)?;
         wire.dirty = false;
+        if wire.held.is_some() {
+            return None;
+        }
         if wire.outbox.is_empty() {
             outgoing.pump(self, turn.now, turn.batch);
         }
@@ -111,7 +156,7 @@ impl SessionSlot {
                     return wire.wake();
                 }
                 Output::Writing => return,
-                Output::Socket(_) if wire.blocked => return,
+                Output::Socket(_) if wire.blocked || wire.held.is_some() => return,
                 Output::Socket(_) => {}
             }
             if wire.outbox.is_empty() {

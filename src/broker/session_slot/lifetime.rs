@@ -1,11 +1,12 @@
 //! A session's beginnings and ends: attaching a connection, losing it, what is due then, and the end of it all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
 use super::SessionSlot;
-use super::outgoing::Attached;
+use super::outgoing::{Attached, Outgoing};
 use super::wire::{Output, Wire};
 use crate::broker::delivery_queue::{DeliveryQueue, Entry};
 use crate::broker::outbox::Outbox;
@@ -14,7 +15,7 @@ use crate::metrics::Tally;
 use crate::mqtt::connection::Sender;
 use crate::mqtt::{Message, Millis, QoS, ReasonCode};
 use crate::net::SocketWriter;
-use crate::store::Batch;
+use crate::store::{Batch, Record, Sequences, SessionState, StoredWill, Ticket};
 
 /// What is published when a client goes without saying so.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct Attachment {
     pub keep_alive: u16,
     /// Published when the connection ends without DISCONNECT.
     pub will: Option<Box<Will>>,
+    /// Nothing is sent before this is committed, `prelude` included.
+    pub held: Option<Ticket>,
 }
 
 /// What is due for a session without connection.
@@ -64,6 +67,8 @@ pub(in crate::broker) struct Remains {
     pub(in crate::broker) will: Option<Box<Will>>,
     /// Messages of shared subscriptions that other members get.
     pub(in crate::broker) shared: Vec<Entry>,
+    /// What is on disk alone, if such messages may be among it.
+    pub(in crate::broker) shared_on_disk: Option<Sequences>,
 }
 
 impl SessionSlot {
@@ -79,6 +84,7 @@ impl SessionSlot {
         let mut outgoing = self.lock();
         outgoing.durable = true;
         outgoing.expiry_interval = u32::MAX;
+        self.record_state(&outgoing);
     }
 
     /// Attaches a connection; one that was there is taken over: it gets DISCONNECT 0x8E and ends. What was in flight
@@ -95,7 +101,7 @@ impl SessionSlot {
         outgoing.durable = attachment.expiry_interval > 0;
         outgoing.expiry_interval = attachment.expiry_interval;
         let will = std::mem::replace(&mut outgoing.will, attachment.will);
-        (outgoing.will_at, outgoing.ends_at) = (None, None);
+        (outgoing.will_at, outgoing.ends_at, outgoing.away_since) = (None, None, None);
         if attachment.session_present {
             outgoing.session.resume(attachment.window);
         } else {
@@ -105,6 +111,8 @@ impl SessionSlot {
                 .add(outgoing.session.iter().filter(|(.., e)| e.qos == QoS::ExactlyOnce).count() as u64);
             outgoing.record_settled(self.queue_id, settled.iter().filter_map(|s| s.item.sequence), batch);
         }
+        // Now, so that it stands in the journal before anything that is delivered to the session.
+        self.record_state(&outgoing);
         let mut wire = Box::new(Wire {
             sender: attachment.sender,
             outbox: Outbox::default(),
@@ -116,8 +124,12 @@ impl SessionSlot {
             wants_room: false,
             keep_alive: attachment.keep_alive,
             closing: None,
+            held: attachment.held,
+            awaited: None,
+            woken_for: Ticket::NONE,
             waker: None,
         });
+        self.awaits_commit.store(attachment.held.is_some(), Ordering::Release);
         wire.append(&attachment.prelude);
         outgoing.attached = Attached::Wire(wire);
         outgoing.pump(self, now, batch);
@@ -139,15 +151,13 @@ impl SessionSlot {
             return false;
         }
         let attached = std::mem::replace(&mut outgoing.attached, Attached::None);
-        if !publish_will {
-            outgoing.will = None;
+        if !publish_will && outgoing.will.take().is_some() {
+            // Else a restart would take it for one that is to come.
+            self.record_state(&outgoing);
         }
-        // The will comes at the latest when the session ends [MQTT-3.1.3-9].
-        let expiry_interval = outgoing.expiry_interval;
-        outgoing.will_at =
-            outgoing.will.as_ref().map(|will| now.plus_seconds(will.delay_interval.min(expiry_interval)));
-        // 0xFFFFFFFF is never.
-        outgoing.ends_at = (expiry_interval < u32::MAX).then(|| now.plus_seconds(expiry_interval));
+        outgoing.set_times(now);
+        outgoing.away_since = Some(now);
+        self.record_away(&outgoing);
         // QoS 0 is not queued for those who are away.
         outgoing.queue.remove_if(|entry| entry.sequence.is_none());
         drop(outgoing);
@@ -206,7 +216,7 @@ impl SessionSlot {
     }
 
     /// Ends the session: closes a connection that it still has, and returns what others must hear of.
-    pub(in crate::broker) fn end(&self, reason: ReasonCode) -> Remains {
+    pub(in crate::broker) fn end(self: &Arc<Self>, reason: ReasonCode) -> Remains {
         let mut outgoing = self.lock();
         // What may have been received at QoS 2 goes to nobody else [MQTT-4.8.2-5].
         let unfinished = outgoing.session.unacknowledged(QoS::AtLeastOnce);
@@ -217,13 +227,16 @@ impl SessionSlot {
         let will = outgoing.will.take();
         (outgoing.will_at, outgoing.ends_at) = (None, None);
         outgoing.ended = true;
+        let shared_on_disk = outgoing.queue.shared_on_disk();
         outgoing.queue = DeliveryQueue::default();
+        outgoing.full_since = None;
+        outgoing.note_size(self);
         drop(outgoing);
         self.awaiting_retained().clear();
         if let Attached::Wire(wire) = attached {
             wire.end(reason);
         }
-        Remains { will, shared }
+        Remains { will, shared, shared_on_disk }
     }
 
     /// Whether the session is over.
@@ -236,12 +249,76 @@ impl SessionSlot {
         self.lock().durable
     }
 
-    /// Changes how long the session outlives its connection, as DISCONNECT may.
-    pub fn set_expiry_interval(&self, epoch: u64, seconds: u32) {
+    /// Changes how long the session outlives its connection, as DISCONNECT may. Whether it ends with the connection
+    /// from now on, and did not before: then that is to be recorded.
+    pub fn set_expiry_interval(&self, epoch: u64, seconds: u32) -> bool {
         let mut outgoing = self.lock();
-        if outgoing.epoch == epoch {
-            outgoing.expiry_interval = seconds;
-            outgoing.durable = seconds > 0;
+        if outgoing.epoch != epoch || outgoing.expiry_interval == seconds {
+            return false;
+        }
+        outgoing.expiry_interval = seconds;
+        let was_durable = std::mem::replace(&mut outgoing.durable, seconds > 0);
+        self.record_state(&outgoing);
+        was_durable && seconds == 0
+    }
+
+    /// Records that the will of a session without connection has been published.
+    pub(in crate::broker) fn record_published_will(&self) {
+        let outgoing = self.lock();
+        if outgoing.will.is_none() && outgoing.away_since.is_some() {
+            self.record_state(&outgoing);
+            self.record_away(&outgoing);
+        }
+    }
+
+    /// Records what is known of a durable session; where it had no connection it has one from then on.
+    /// Records that the session is over, but for the messages `left`, which others still get: after a crash nobody
+    /// finds it by its name.
+    pub(in crate::broker) fn record_ending(&self, left: Sequences) -> Ticket {
+        let mut outgoing = self.lock();
+        let queue = self.queue_id;
+        let state = SessionState {
+            kind: self.kind,
+            client_id: Arc::clone(&self.client_id),
+            owner: outgoing.owner.clone(),
+            expiry_interval: 0,
+            window: 0,
+            will: None,
+        };
+        let mut batch = Batch::default();
+        batch.push(&Record::Session { queue, state });
+        if let Some(last) = left.first.checked_sub(1) {
+            batch.settle_all(queue, Sequences { first: 0, last });
+        }
+        let next = outgoing.session.take_sequence();
+        if left.last + 1 < next {
+            batch.settle_all(queue, Sequences { first: left.last + 1, last: next - 1 });
+        }
+        self.journal.append(&mut batch)
+    }
+
+    pub(super) fn record_state(&self, outgoing: &Outgoing) {
+        if !outgoing.durable || !self.journal.is_durable() {
+            return;
+        }
+        let state = SessionState {
+            kind: self.kind,
+            client_id: Arc::clone(&self.client_id),
+            owner: outgoing.owner.clone(),
+            expiry_interval: outgoing.expiry_interval,
+            window: outgoing.session.window(),
+            will: outgoing.will.as_deref().map(StoredWill::from),
+        };
+        let mut batch = Batch::default();
+        batch.push(&Record::Session { queue: self.queue_id, state });
+        self.journal.append(&mut batch);
+    }
+
+    pub(super) fn record_away(&self, outgoing: &Outgoing) {
+        if let Some(at) = outgoing.away_since.filter(|_| outgoing.durable && self.journal.is_durable()) {
+            let mut batch = Batch::default();
+            batch.push(&Record::Away { queue: self.queue_id, at });
+            self.journal.append(&mut batch);
         }
     }
 
@@ -255,5 +332,33 @@ impl SessionSlot {
             wire.closing = Some(reason);
             wire.wake();
         }
+    }
+}
+
+impl Outgoing {
+    /// Sets when the will is due, and the end of the session, whose connection ended at `at`.
+    pub(super) fn set_times(&mut self, at: Millis) {
+        // The will comes at the latest when the session ends [MQTT-3.1.3-9].
+        let expiry_interval = self.expiry_interval;
+        self.will_at = self.will.as_ref().map(|will| at.plus_seconds(will.delay_interval.min(expiry_interval)));
+        // 0xFFFFFFFF is never.
+        self.ends_at = (expiry_interval < u32::MAX).then(|| at.plus_seconds(expiry_interval));
+    }
+}
+
+impl From<&Will> for StoredWill {
+    fn from(will: &Will) -> Self {
+        Self {
+            message: will.message.clone(),
+            delay_interval: will.delay_interval,
+            expiry_interval: will.expiry_interval,
+        }
+    }
+}
+
+impl From<StoredWill> for Will {
+    fn from(will: StoredWill) -> Self {
+        let StoredWill { message, delay_interval, expiry_interval } = will;
+        Self { message, delay_interval, expiry_interval }
     }
 }

@@ -12,11 +12,13 @@
 mod flush;
 mod lifetime;
 mod outgoing;
+mod paging;
+mod restore;
 mod wire;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::delivery::Delivery;
 use super::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
@@ -25,10 +27,12 @@ use crate::mqtt::connection::TooLarge;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
-use crate::store::{Batch, Delivered, QueueId, Record};
+use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionKind};
 pub(super) use lifetime::Remains;
 pub use lifetime::{Attachment, Due, Will};
 use outgoing::{Attached, Outgoing};
+pub(super) use paging::PagedEntry;
+pub(super) use restore::Past;
 use wire::Header;
 
 /// Bytes that wait in the buffer of a connection; beyond that messages wait in the queue.
@@ -38,13 +42,23 @@ const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SessionSlot {
     client_id: Arc<str>,
+    kind: SessionKind,
     queue_id: QueueId,
     /// When the last whole packet came, in milliseconds of the broker's clock.
     last_heard: AtomicU64,
     inbound: Mutex<Inbound>,
+    /// The batch that records the newest change of `inbound`; set before that is changed.
+    newest_receipt: Mutex<Option<Arc<Pending>>>,
+    /// Whether the connection waits for a commit: its task asks [`SessionSlot::poll_commits`].
+    awaits_commit: AtomicBool,
     filters: Mutex<Vec<TopicFilter>>,
     awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
+    journal: Arc<Journal>,
+    /// A bridge's routes.
+    routes: OnceLock<Vec<Arc<Delivery>>>,
+    /// Whether the queue is full and refuses.
+    refusing: AtomicBool,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -84,7 +98,7 @@ pub enum Attention {
 /// What waits for the receiver of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Messages in its queue.
+    /// Messages in its queue, in memory and on disk.
     pub queued: u64,
     /// Their bytes, with each message's bookkeeping.
     pub queued_bytes: u64,
@@ -94,6 +108,8 @@ pub struct Waiting {
     pub in_flight_bytes: u64,
     /// Messages that its full queue has dropped so far.
     pub dropped: u64,
+    /// Since when its queue is full; until it has some room again.
+    pub full_since: Option<Millis>,
     /// Packets written since its connection's socket last took some.
     pub buffered: u64,
     /// Bytes that wait for the socket.
@@ -126,12 +142,22 @@ pub struct Turn<'a> {
 
 impl SessionSlot {
     /// A session without connection.
-    pub fn new(client_id: Arc<str>, queue_id: QueueId, limits: QueueLimits, metrics: Arc<BrokerMetrics>) -> Arc<Self> {
+    pub fn new(
+        client_id: Arc<str>,
+        kind: SessionKind,
+        queue_id: QueueId,
+        limits: QueueLimits,
+        journal: Arc<Journal>,
+        metrics: Arc<BrokerMetrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client_id,
+            kind,
             queue_id,
             last_heard: AtomicU64::new(0),
             inbound: Mutex::default(),
+            newest_receipt: Mutex::default(),
+            awaits_commit: AtomicBool::new(false),
             filters: Mutex::default(),
             awaiting_retained: Mutex::default(),
             outgoing: Mutex::new(Outgoing {
@@ -139,6 +165,10 @@ impl SessionSlot {
                 queue: DeliveryQueue::default(),
                 limits,
                 dropped: 0,
+                full_since: None,
+                charge: None,
+                pager: None,
+                is_paging: false,
                 attached: Attached::None,
                 epoch: 0,
                 owner: None,
@@ -148,9 +178,14 @@ impl SessionSlot {
                 will_at: None,
                 ends_at: None,
                 timer_at: None,
+                away_since: None,
                 ended: false,
-                unrecorded: None,
+                released: None,
+                displacing: None,
             }),
+            journal,
+            routes: OnceLock::new(),
+            refusing: AtomicBool::new(false),
             metrics,
         })
     }
@@ -168,6 +203,12 @@ impl SessionSlot {
     /// QoS 2 identifiers received. Only the link's task and a takeover use it.
     pub fn inbound(&self) -> MutexGuard<'_, Inbound> {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch that records the newest receipt or release of an inbound QoS 2 message. What is answered about one that
+    /// came before must not leave before it, on whichever connection that was.
+    pub(super) fn newest_receipt(&self) -> MutexGuard<'_, Option<Arc<Pending>>> {
+        self.newest_receipt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The user whose session it is: nobody else may resume it. `None` is the anonymous, whose sessions anybody may.
@@ -220,6 +261,7 @@ impl SessionSlot {
             in_flight: outgoing.session.len() as u64,
             in_flight_bytes: outgoing.session.iter().map(|(.., entry)| entry.message.size() as u64).sum(),
             dropped: outgoing.dropped,
+            full_since: outgoing.full_since,
             buffered: packets,
             buffered_bytes: buffered as u64,
             is_connected: !matches!(outgoing.attached, Attached::None),
@@ -246,15 +288,18 @@ impl SessionSlot {
     }
 
     /// Changes the bounds of its queue.
-    pub fn set_limits(&self, limits: QueueLimits) {
-        self.lock().limits = limits;
+    pub fn set_limits(self: &Arc<Self>, limits: QueueLimits) {
+        let mut outgoing = self.lock();
+        outgoing.limits = limits;
+        outgoing.note_size(self);
     }
 
     /// Takes what waits for it of the shared subscriptions `filters`, so that other members get it.
-    pub(super) fn take_queued(&self, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
+    pub(super) fn take_queued(self: &Arc<Self>, filters: &[TopicFilter], batch: &mut Batch) -> Vec<Entry> {
         let mut outgoing = self.lock();
         let is_shared = |entry: &Entry| entry.delivery.share.as_ref().is_some_and(|share| filters.contains(share));
         let taken = outgoing.take_queued(is_shared);
+        outgoing.note_size(self);
         outgoing.record_settled(self.queue_id, taken.iter().filter_map(|entry| entry.sequence), batch);
         taken
     }
@@ -288,6 +333,7 @@ impl SessionSlot {
         let retain = delivery.retain.of(publication.retain, stored);
         let mut outgoing = self.lock();
         let outgoing = &mut *outgoing;
+        let is_held = outgoing.holds(self, qos);
         let wire = match &mut outgoing.attached {
             Attached::Wire(wire) => wire,
             Attached::Local(receiver) => {
@@ -308,7 +354,7 @@ impl SessionSlot {
         let room = wire.buffered() < MAX_BUFFERED_BYTES;
         match qos {
             // Behind what waits of its own kind: the order of a topic is kept [MQTT-4.6.0-6].
-            QoS::AtMostOnce if room && outgoing.queue.at_most_once() == 0 => {
+            QoS::AtMostOnce if room && outgoing.queue.at_most_once().0 == 0 => {
                 let header = Header { dup: false, qos, retain, packet_id: None, delivery };
                 let sent = wire.encode_publish(&header, publication, turn.now);
                 match sent {
@@ -318,10 +364,7 @@ impl SessionSlot {
             }
             // A durable QoS 2 PUBLISH leaves only after its entry is committed: `pump` sends it after the append.
             QoS::AtLeastOnce | QoS::ExactlyOnce
-                if room
-                    && outgoing.queue.is_empty()
-                    && outgoing.session.has_room()
-                    && !(outgoing.durable && qos == QoS::ExactlyOnce) =>
+                if room && !is_held && outgoing.queue.is_empty() && outgoing.session.has_room() =>
             {
                 let sequence = outgoing.session.take_sequence();
                 let entry = Entry {
@@ -330,6 +373,7 @@ impl SessionSlot {
                     qos,
                     retain,
                     delivery: Arc::clone(delivery),
+                    pending: None,
                 };
                 if outgoing.durable {
                     let delivered = Delivered { queue: self.queue_id, sequence };
@@ -345,10 +389,8 @@ impl SessionSlot {
             }
             _ => {
                 outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
-                // What waits for its record is sent when the batch has been appended.
-                if outgoing.durable
-                    && let Attached::Wire(wire) = &mut outgoing.attached
-                {
+                // What waits for its record is sent when that is committed; whoever flushes asks for the ticket.
+                if is_held && let Attached::Wire(wire) = &mut outgoing.attached {
                     wire.touch(self);
                 }
             }
@@ -392,6 +434,7 @@ impl SessionSlot {
                         if outgoing.durable {
                             let delivered = Delivered { queue: self.queue_id, sequence };
                             turn.batch.push(&Record::Received { delivered });
+                            outgoing.released = self.journal.is_durable().then(|| turn.batch.pending());
                         }
                         Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, replies);
                         None
@@ -425,6 +468,12 @@ impl SessionSlot {
             wire.append(packets);
             wire.touch(self);
         }
+    }
+
+    /// Whether messages wait because the peer has as many in flight as it takes.
+    pub(super) fn is_window_full(&self) -> bool {
+        let outgoing = self.lock();
+        !outgoing.queue.is_empty() && !outgoing.session.has_room()
     }
 
     /// Sends what waits, as far as window and buffer allow.

@@ -1,6 +1,7 @@
 //! A connection's outgoing side: its encoder, what waits to be written, and who writes it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
@@ -14,6 +15,7 @@ use crate::mqtt::connection::{Part, Sender, TooLarge};
 use crate::mqtt::packet::{Disconnect, PublishHeader};
 use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
 use crate::net::SocketWriter;
+use crate::store::{Pending, Ticket};
 
 /// A connection's outgoing side.
 #[derive(Debug)]
@@ -34,6 +36,12 @@ pub(super) struct Wire {
     /// Seconds within which, and half as many again, the peer must be heard; 0 is for ever.
     pub(super) keep_alive: u16,
     pub(super) closing: Option<ReasonCode>,
+    /// Nothing is written before this is committed, CONNACK included.
+    pub(super) held: Option<Ticket>,
+    /// The batch whose commit what is next to be sent waits for.
+    pub(super) awaited: Option<Arc<Pending>>,
+    /// The ticket that the connection's task is woken for.
+    pub(super) woken_for: Ticket,
     pub(super) waker: Option<Waker>,
 }
 
@@ -74,6 +82,17 @@ impl Wire {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Has the connection's task wait for the commit of `pending`, and pump then.
+    pub(super) fn await_commit(&mut self, slot: &SessionSlot, pending: &Arc<Pending>) {
+        if self.awaited.as_ref().is_some_and(|awaited| Arc::ptr_eq(awaited, pending)) {
+            return;
+        }
+        self.awaited = Some(Arc::clone(pending));
+        slot.awaits_commit.store(true, Ordering::Release);
+        // It looks at the commit when it is woken: one that comes before that is not missed.
+        self.wake();
     }
 
     pub(super) fn attention(&mut self) -> Attention {
@@ -179,7 +198,9 @@ impl Wire {
             Disconnect::new(reason).encode(Version::V5, self.outbox.tail());
         }
         // The last words go out if the socket takes them at once; nobody waits for a peer that is being replaced.
-        if let Output::Socket(writer) = &self.output {
+        if let Output::Socket(writer) = &self.output
+            && self.held.is_none()
+        {
             while let Ok(count) = self.outbox.try_write(writer)
                 && count > 0
             {

@@ -64,6 +64,7 @@ impl Limits {
             queue: QueueLimits {
                 messages: self.queue.map_or(base.queue.messages, |number| number as usize),
                 bytes: self.queue_bytes.map_or(base.queue.bytes, bytes),
+                ..base.queue
             },
             subscriptions: number(&self.subscriptions, base.subscriptions),
             topic_levels: number(&self.topic_levels, base.topic_levels),

@@ -1,9 +1,12 @@
 //! The broker among clients that speak raw packets: over sockets and streams, with and without the hook of a runtime.
 
 mod access;
+mod durable;
 mod flow;
+mod full;
 mod handshake;
 mod limits;
+mod paging;
 mod qos;
 mod redelivery;
 mod replies;
@@ -58,12 +61,31 @@ struct World {
     patience: Duration,
 }
 
-/// Runs a scenario over both transports, on a runtime with the hook and on one without.
+/// Runs a scenario over both transports, on a runtime with the hook and on one without. Those without have a journal
+/// that keeps records.
 fn everywhere<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) {
     everywhere_with(&Limits::default(), scenario);
 }
 
 fn everywhere_with<F: Future<Output = ()>>(limits: &Limits, scenario: impl Fn(World) -> F) {
+    let eager = || {
+        let journal = Journal::held();
+        journal.set_eager(true);
+        journal
+    };
+    everywhere_in(limits, |hook| if hook { Journal::in_memory() } else { eager() }, scenario);
+}
+
+/// With a journal that commits when it is told to.
+fn everywhere_held<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) {
+    everywhere_in(&Limits::default(), |_| Journal::held(), scenario);
+}
+
+fn everywhere_in<F: Future<Output = ()>>(
+    limits: &Limits,
+    journal: impl Fn(bool) -> Journal,
+    scenario: impl Fn(World) -> F,
+) {
     for kind in [Kind::Tcp, Kind::Stream] {
         for hook in [true, false] {
             let runtime = if hook {
@@ -72,7 +94,7 @@ fn everywhere_with<F: Future<Output = ()>>(limits: &Limits, scenario: impl Fn(Wo
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
             };
             runtime.unwrap().block_on(async {
-                let world = World::new(kind, limits.clone());
+                let world = World::with(kind, limits.clone(), journal(hook));
                 let done = tokio::time::timeout(2 * PATIENCE, scenario(world.clone())).await;
                 assert!(done.is_ok(), "{kind:?}, hook {hook}: the scenario does not end");
                 let stopped = tokio::time::timeout(PATIENCE, world.broker.stop()).await;
@@ -84,7 +106,11 @@ fn everywhere_with<F: Future<Output = ()>>(limits: &Limits, scenario: impl Fn(Wo
 
 impl World {
     fn new(kind: Kind, limits: Limits) -> Self {
-        let broker = Broker::start(limits, Arc::new(Journal::in_memory()));
+        Self::with(kind, limits, Journal::in_memory())
+    }
+
+    fn with(kind: Kind, limits: Limits, journal: Journal) -> Self {
+        let broker = Broker::start(limits, Arc::new(journal));
         Self { broker, kind, pipe: 64 * 1024, patience: PATIENCE }
     }
 

@@ -1,83 +1,97 @@
-//! `edgeway store check`: what each file of a journal holds, and whether anything is damaged.
+//! `edgeway store check`: what each file of a journal holds, what waits in it, and whether anything is damaged.
 
 use std::io::{self, Write};
 
 use super::Verdict;
-use crate::store::{FORMAT, Opened, Record, Scanned, Segments, State, file_name};
+use crate::store::{
+    Damage, FORMAT, Inspection, Opened, Report, RestoredSession, Scanned, Segments, SessionKind, State, file_name,
+};
 
-/// What was found in one file.
-#[derive(Debug, Default)]
+/// Prints a line for each file and for each queue, and what is to be said of them.
+pub(super) fn check(segments: &Segments, inspection: &Inspection, output: &mut impl Write) -> io::Result<Verdict> {
+    let Report { torn_bytes, damage, lost_messages } = &inspection.report;
+    writeln!(output, "{:<24}{:>12}{:>12}{:>12}", "file", "bytes", "used", "records")?;
+    let (mut places, mut records) = (damage.len(), 0);
+    for opened in &segments.segments {
+        let name = file_name(opened.segment.number);
+        let found = count(opened)?;
+        writeln!(output, "{name:<24}{:>12}{:>12}{:>12}", opened.segment.bytes, found.used, found.records)?;
+        records += found.records;
+        match opened.state {
+            State::Begun => {}
+            State::NotBegun => {
+                writeln!(output, "  empty: it was being made, or used again, when the gateway ended")?;
+            }
+            State::Damaged => {
+                places += 1;
+                writeln!(output, "  damaged: the header")?;
+            }
+        }
+        for Damage { offset, bytes, .. } in damage.iter().filter(|damage| damage.file == name) {
+            writeln!(output, "  damaged: {bytes} bytes at {offset}")?;
+        }
+    }
+    if *torn_bytes > 0 {
+        writeln!(output, "  torn: {torn_bytes} bytes of a commit that was under way when the gateway ended")?;
+    }
+    writeln!(output)?;
+    queues(inspection, output)?;
+
+    let files = count_of(segments.segments.len() as u64, "file");
+    writeln!(output, "\n{files} of format {FORMAT} with {}", count_of(records, "record"))?;
+    if *lost_messages > 0 {
+        writeln!(output, "{} lost", count_of(*lost_messages, "message"))?;
+    }
+    if places == 0 && *lost_messages == 0 {
+        writeln!(output, "nothing is damaged")?;
+        return Ok(Verdict::Whole);
+    }
+    writeln!(output, "{} damaged", count_of(places as u64, "place"))?;
+    Ok(Verdict::Damaged)
+}
+
 struct Found {
+    /// Bytes to behind the last record.
     used: u64,
     records: u64,
-    remarks: Vec<String>,
-    damaged_places: u64,
 }
 
-/// Prints a line for each file and what is to be said of it, then the sum.
-pub(super) fn check(segments: &Segments, output: &mut impl Write) -> io::Result<Verdict> {
-    writeln!(output, "{:<24}{:>12}{:>12}{:>12}", "file", "bytes", "used", "records")?;
-    let (mut damaged_places, mut records) = (0, 0);
-    for opened in &segments.segments {
-        let found = look(opened)?;
-        let name = file_name(opened.segment.number);
-        writeln!(output, "{name:<24}{:>12}{:>12}{:>12}", opened.segment.bytes, found.used, found.records)?;
-        for remark in &found.remarks {
-            writeln!(output, "  {remark}")?;
-        }
-        damaged_places += found.damaged_places;
-        records += found.records;
+fn count(opened: &Opened) -> io::Result<Found> {
+    let mut found = Found { used: 0, records: 0 };
+    if opened.state == State::NotBegun {
+        return Ok(found);
     }
-    let files = segments.segments.len();
-    let files = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    let (verdict, told) = match damaged_places {
-        0 => (Verdict::Whole, "nothing is damaged".to_owned()),
-        1 => (Verdict::Damaged, "1 place is damaged".to_owned()),
-        places => (Verdict::Damaged, format!("{places} places are damaged")),
-    };
-    writeln!(output, "{files} of format {FORMAT}, {records} records: {told}")?;
-    Ok(verdict)
-}
-
-fn look(opened: &Opened) -> io::Result<Found> {
-    let Opened { segment, state } = opened;
-    let mut found = Found::default();
-    match state {
-        State::Begun => {}
-        State::NotBegun => {
-            found.remarks.push("empty: it was being made, or used again, when the gateway ended".into());
-            return Ok(found);
-        }
-        State::Damaged => found.damaged("the header"),
-    }
-    let contents = segment.read()?;
-    for (offset, bytes) in &contents.unreadable {
-        found.damaged(&format!("the disk does not give {bytes} bytes at {offset}"));
-    }
-    for scanned in segment.scan(&contents) {
+    let contents = opened.segment.read()?;
+    for scanned in opened.segment.scan(&contents) {
         match scanned {
-            Scanned::Record { offset, bytes } => {
-                found.records += 1;
-                if let Err(error) = Record::decode(bytes) {
-                    found.damaged(&format!("{error} at {offset}"));
-                }
-            }
-            Scanned::Damage { offset, bytes } => found.damaged(&format!("{bytes} bytes at {offset}")),
-            Scanned::End { offset, torn_bytes } => {
-                found.used = offset;
-                if torn_bytes > 0 {
-                    let told = format!("torn: {torn_bytes} bytes at {offset}, written in part when the gateway ended");
-                    found.remarks.push(told);
-                }
-            }
+            Scanned::Record { .. } => found.records += 1,
+            Scanned::Damage { .. } => {}
+            Scanned::End { offset, .. } => found.used = offset,
         }
     }
     Ok(found)
 }
 
-impl Found {
-    fn damaged(&mut self, what: &str) {
-        self.damaged_places += 1;
-        self.remarks.push(format!("damaged: {what}"));
+fn queues(inspection: &Inspection, output: &mut impl Write) -> io::Result<()> {
+    writeln!(output, "{:>8}{:>12}{:>14}  whose", "queue", "messages", "bytes")?;
+    writeln!(output, "{:>8}{:>12}{:>14}  retained messages", 0, inspection.retained, "")?;
+    for RestoredSession { queue, state, away_since, subscriptions, queued, .. } in &inspection.sessions {
+        write!(output, "{:>8}{:>12}{:>14}  ", queue.0, queued.messages, queued.bytes)?;
+        match state.kind {
+            SessionKind::Client => write!(output, "client {:?}", state.client_id)?,
+            SessionKind::Bridge => write!(output, "bridge {:?}", state.client_id)?,
+        }
+        if let Some(owner) = &state.owner {
+            write!(output, " of user {owner:?}")?;
+        }
+        if state.kind == SessionKind::Client {
+            write!(output, ", {}", count_of(subscriptions.len() as u64, "subscription"))?;
+        }
+        writeln!(output, "{}", if away_since.is_some() { ", away" } else { "" })?;
     }
+    Ok(())
+}
+
+fn count_of(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

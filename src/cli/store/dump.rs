@@ -10,6 +10,9 @@ use crate::store::{
     Delivered, Deliveries, MessageView, Record, Scanned, Segments, Sequences, SessionKind, SessionState, State,
 };
 
+/// The expiry interval of a session that does not expire (MQTT 5.0, section 3.1.2.11.2).
+const NEVER: u32 = u32::MAX;
+
 /// Prints `segment:offset` and what stands there, a line each.
 pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Write) -> io::Result<()> {
     for opened in &segments.segments {
@@ -17,7 +20,7 @@ pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Wr
         match opened.state {
             State::Begun => {}
             State::NotBegun => continue,
-            State::Damaged => writeln!(output, "{number}:0 damaged header")?,
+            State::Damaged => writeln!(output, "{number}:0 unreadable, the header")?,
         }
         let contents = opened.segment.read()?;
         for scanned in opened.segment.scan(&contents) {
@@ -27,9 +30,9 @@ pub(super) fn dump(segments: &Segments, with_payload: bool, output: &mut impl Wr
                         let line = Line { record: &record, with_payload };
                         writeln!(output, "{number}:{offset} {line}")?;
                     }
-                    Err(error) => writeln!(output, "{number}:{offset} damaged, {error}")?,
+                    Err(error) => writeln!(output, "{number}:{offset} unreadable, {error}")?,
                 },
-                Scanned::Damage { offset, bytes } => writeln!(output, "{number}:{offset} damaged, {bytes} bytes")?,
+                Scanned::Damage { offset, bytes } => writeln!(output, "{number}:{offset} unreadable, {bytes} bytes")?,
                 Scanned::End { offset, torn_bytes: bytes } if bytes > 0 => {
                     writeln!(output, "{number}:{offset} torn, {bytes} bytes")?;
                 }
@@ -124,7 +127,11 @@ impl Line<'_> {
         if let Some(owner) = owner {
             write!(into, " user {owner:?}")?;
         }
-        write!(into, " expiry {expiry_interval} s window {window}")?;
+        match expiry_interval {
+            &NEVER => into.write_str(" expiry never")?,
+            seconds => write!(into, " expiry {seconds} s")?,
+        }
+        write!(into, " window {window}")?;
         if let Some(will) = will {
             let (topic, bytes) = (will.message.topic(), will.message.payload().len());
             write!(into, " will {topic:?} {bytes} bytes after {} s", will.delay_interval)?;

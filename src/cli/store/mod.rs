@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::store::{Filesystem, Folder, Lock, LockError, SegmentError, Segments};
+use crate::store::{Filesystem, Folder, Lock, LockError, SegmentError, Segments, inspect};
 
 /// The journal cannot be looked at.
 const EXIT_REFUSED: u8 = 2;
@@ -52,6 +52,8 @@ enum Refused {
     Segments(#[from] SegmentError),
     #[error("{0}")]
     Lock(LockError),
+    #[error("{0}")]
+    Output(io::Error),
 }
 
 /// Whether anything is damaged.
@@ -68,35 +70,38 @@ impl Store {
             Command::Check { path } => (path, "check"),
             Command::Dump { path, .. } => (path, "dump"),
         };
-        let (segments, lock) = match open(path) {
-            Ok(opened) => opened,
-            Err(refused) => {
-                eprintln!("edgeway store {name}: {}: {refused}", path.display());
-                return ExitCode::from(EXIT_REFUSED);
-            }
-        };
-        let mut output = BufWriter::new(io::stdout().lock());
-        let outcome = match &self.command {
-            Command::Check { .. } => check::check(&segments, &mut output),
-            Command::Dump { payload, .. } => dump::dump(&segments, *payload, &mut output).map(|()| Verdict::Whole),
-        };
-        let outcome = outcome.and_then(|verdict| output.flush().map(|()| verdict));
-        drop(lock);
+        let outcome = open(path).and_then(|stopped| {
+            let mut output = BufWriter::new(io::stdout().lock());
+            let verdict = match &self.command {
+                Command::Check { .. } => stopped.check(&mut output)?,
+                Command::Dump { payload, .. } => stopped.dump(*payload, &mut output)?,
+            };
+            output.flush().map_err(Refused::Output)?;
+            Ok(verdict)
+        });
         match outcome {
             Ok(Verdict::Whole) => ExitCode::SUCCESS,
             Ok(Verdict::Damaged) => ExitCode::FAILURE,
             // Whoever read our output has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("edgeway store {name}: {}: {error}", path.display());
+            Err(Refused::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(refused) => {
+                eprintln!("edgeway store {name}: {}: {refused}", path.display());
                 ExitCode::from(EXIT_REFUSED)
             }
         }
     }
 }
 
-/// Opens the journal at `path` for reading, and keeps gateways from it until the lock is dropped.
-fn open(path: &Path) -> Result<(Segments, Lock), Refused> {
+/// A journal that no gateway has open, and that none can open while this lives.
+#[derive(Debug)]
+struct Stopped {
+    folder: Folder,
+    segments: Segments,
+    _lock: Lock,
+}
+
+/// Opens the journal at `path` for reading.
+fn open(path: &Path) -> Result<Stopped, Refused> {
     let folder = Folder::read_only(path).map_err(Refused::Folder)?;
     let lock = folder.try_lock().map_err(|error| match error {
         LockError::Taken => Refused::Running,
@@ -106,12 +111,25 @@ fn open(path: &Path) -> Result<(Segments, Lock), Refused> {
     if segments.segments.is_empty() {
         return Err(Refused::Nothing);
     }
-    Ok((segments, lock))
+    Ok(Stopped { folder, segments, _lock: lock })
+}
+
+impl Stopped {
+    fn check(&self, output: &mut impl Write) -> Result<Verdict, Refused> {
+        let inspection = inspect(&self.folder)?;
+        check::check(&self.segments, &inspection, output).map_err(Refused::Output)
+    }
+
+    fn dump(&self, with_payload: bool, output: &mut impl Write) -> Result<Verdict, Refused> {
+        dump::dump(&self.segments, with_payload, output).map_err(Refused::Output)?;
+        Ok(Verdict::Whole)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
     use crate::mqtt::{MessageBuilder, Millis, Publication, QoS, TopicName};
     use crate::store::{
         Batch, Delivered, FIRST_RECORD, How, QueueId, Record, Salt, Segment, SessionKind, SessionState, file_name,
@@ -124,6 +142,10 @@ mod tests {
     /// A session that subscribed, two messages of which one is over, and a retained one.
     fn batch() -> Batch {
         let mut batch = Batch::default();
+        // A commit begins with the time.
+        let (now, unbroken_since) = (Millis(12_345), Millis(1));
+        let wall_ms = 1_795_351_208_017;
+        batch.push(&Record::Time(Moment { now, unbroken_since, wall_ms, is_synchronised: true }));
         let state = SessionState {
             kind: SessionKind::Client,
             client_id: "meter\n7".into(),
@@ -160,13 +182,13 @@ mod tests {
 
     fn checked(path: &Path) -> (Verdict, String) {
         let mut output = Vec::new();
-        let verdict = check::check(&open(path).unwrap().0, &mut output).unwrap();
+        let verdict = open(path).unwrap().check(&mut output).unwrap();
         (verdict, String::from_utf8(output).unwrap())
     }
 
     fn dumped(path: &Path, payload: bool) -> String {
         let mut output = Vec::new();
-        dump::dump(&open(path).unwrap().0, payload, &mut output).unwrap();
+        open(path).unwrap().dump(payload, &mut output).unwrap();
         String::from_utf8(output).unwrap()
     }
 
@@ -192,8 +214,26 @@ mod tests {
         let before = contents(folder.path());
         let (verdict, output) = checked(folder.path());
         assert_eq!(verdict, Verdict::Whole);
-        insta::assert_snapshot!(output, @"");
-        insta::assert_snapshot!(dumped(folder.path(), false).lines().take(6).collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(output, @r#"
+        file                           bytes        used     records
+        journal-0000000001.seg          8192         202           6
+        journal-0000000002.seg          8192         202           6
+
+           queue    messages         bytes  whose
+               0           1                retained messages
+               3           2           140  client "meter\n7" of user "bob", 0 subscriptions, away
+
+        2 files of format 1 with 12 records
+        nothing is damaged
+        "#);
+        insta::assert_snapshot!(dumped(folder.path(), false).lines().take(6).collect::<Vec<_>>().join("\n"), @r#"
+        1:64 time 12345 ms, 2026-11-22T12:40:08.017Z on the wall, synchronised
+        1:85 session queue 3 client "meter\n7" user "bob" expiry 3600 s window 20
+        1:114 publish "plants/a" 6 bytes qos 1 to 3/0
+        1:145 publish "plants/a" 6 bytes qos 1 to 3/1 0/0(retain)
+        1:179 received queue 3 0
+        1:190 away queue 3 since 12345 ms
+        "#);
         assert!(dumped(folder.path(), true).contains(r#" payload "21.5 \u{1b}""#));
         assert_eq!(contents(folder.path()), before);
     }
@@ -213,18 +253,20 @@ mod tests {
     fn damage_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         journal(folder.path());
-        let header = contents(folder.path())[1].1.clone();
-        let changes: [(&str, fn(&mut Vec<u8>)); 3] = [
-            ("damaged: 42 bytes at 64", |bytes| bytes[75] ^= 1),
-            ("damaged: the header", |bytes| bytes[17] ^= 1),
-            ("damaged: ", |bytes| bytes.truncate(200)),
-        ];
+        // Two commits: what cannot be read in the last one may never have been written.
+        let first = Segment::create(&Folder::create(folder.path()).unwrap(), 1, Salt(5), 8192).unwrap();
+        let end = first.write_batch(FIRST_RECORD, &batch()).unwrap();
+        first.write_batch(end, &batch()).unwrap();
+        let whole = std::fs::read(folder.path().join(file_name(1))).unwrap();
+        type Change = fn(&mut Vec<u8>);
+        let changes: [(&str, Change); 2] =
+            [("damaged: 29 bytes at 85", |bytes| bytes[100] ^= 1), ("damaged: the header", |bytes| bytes[17] ^= 1)];
         for (told, how) in changes {
             change(folder.path(), 1, how);
             let (verdict, output) = checked(folder.path());
             assert_eq!(verdict, Verdict::Damaged, "{output}");
             assert!(output.contains(told), "{output}");
-            change(folder.path(), 1, |bytes| bytes.clone_from(&header));
+            change(folder.path(), 1, |bytes| bytes.clone_from(&whole));
         }
         assert_eq!(checked(folder.path()).0, Verdict::Whole);
     }

@@ -50,8 +50,8 @@ impl Inbound {
         self.received.is_empty()
     }
 
-    /// Forgets all, as a clean start does.
-    pub fn clear(&mut self) {
-        self.received.clear();
+    /// Forgets all, as a clean start does. The numbers of the exchanges that will not be ended any more.
+    pub fn clear(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.received).into_values().collect()
     }
 }

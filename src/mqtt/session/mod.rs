@@ -9,7 +9,7 @@ mod outbound;
 use std::collections::VecDeque;
 
 pub use inbound::Inbound;
-pub use outbound::{Outbound, Released, Resend, Settled};
+pub use outbound::{Outbound, Released, Resend, Settled, Unsettled};
 
 use super::{Message, PacketId};
 

@@ -58,6 +58,21 @@ pub struct Settled<T> {
     pub item: T,
 }
 
+/// A message that an earlier process has left in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled<T> {
+    /// Its sequence in the session.
+    pub sequence: u64,
+    /// Its identifier, where that is not the one that its sequence stands for.
+    pub packet_id: Option<PacketId>,
+    /// QoS 1 or 2.
+    pub qos: QoS,
+    /// Whether it is past its PUBREC.
+    pub is_released: bool,
+    /// What was sent.
+    pub item: T,
+}
+
 /// What follows from a PUBREC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released<T> {
@@ -105,6 +120,19 @@ impl<T> Outbound<T> {
         Self { next_sequence: 0, inflight: VecDeque::new(), sent: 0, window: 0, displaced: 0 }
     }
 
+    /// A session as an earlier process has left it: `unsettled` was in flight, in the order of the sequences, to a peer
+    /// that took `window` messages.
+    pub fn restore(next_sequence: u64, window: u16, unsettled: impl IntoIterator<Item = Unsettled<T>>) -> Self {
+        let mut session = Self { next_sequence, window: usize::from(window), ..Self::new() };
+        for Unsettled { sequence, packet_id, qos, is_released, item } in unsettled {
+            let packet_id = packet_id.unwrap_or_else(|| session.next_id(sequence));
+            session.displaced += usize::from(packet_id != natural_id(sequence));
+            let stage = if is_released { Stage::Released } else { Stage::Published(qos) };
+            session.inflight.push_back(Inflight { sequence, packet_id, stage, repeated: true, item });
+        }
+        session
+    }
+
     /// Gives out the next sequence. Each QoS 1 or 2 message takes one when it is enqueued.
     pub fn take_sequence(&mut self) -> u64 {
         let sequence = self.next_sequence;
@@ -135,14 +163,29 @@ impl<T> Outbound<T> {
     pub fn admit(&mut self, sequence: u64, qos: QoS, item: T) -> PacketId {
         debug_assert!(self.has_room(), "the window is full");
         debug_assert!(qos != QoS::AtMostOnce, "QoS 0 is never in flight");
-        let natural = natural_id(sequence);
-        let packet_id = if self.may_collide(sequence) { self.next_free(natural) } else { natural };
-        if packet_id != natural {
+        let packet_id = self.next_id(sequence);
+        if packet_id != natural_id(sequence) {
             self.displaced += 1;
         }
         self.inflight.push_back(Inflight { sequence, packet_id, stage: Stage::Published(qos), repeated: false, item });
         self.sent = self.inflight.len();
         packet_id
+    }
+
+    /// The identifier that [`Outbound::admit`] would give `sequence`, as long as nothing else is admitted or settled.
+    pub fn next_id(&self, sequence: u64) -> PacketId {
+        let natural = natural_id(sequence);
+        if self.may_collide(sequence) { self.next_free(natural) } else { natural }
+    }
+
+    /// Whether the identifier of a message is the one that its sequence stands for.
+    pub fn is_natural(sequence: u64, packet_id: PacketId) -> bool {
+        packet_id == natural_id(sequence)
+    }
+
+    /// How many messages in flight the peer takes.
+    pub fn window(&self) -> u16 {
+        u16::try_from(self.window).unwrap_or(u16::MAX)
     }
 
     /// Takes a PUBACK. `None` where no QoS 1 message with this identifier waits for one.
@@ -225,6 +268,11 @@ impl<T> Outbound<T> {
             Stage::Published(qos) => Resend::Publish { packet_id, qos, dup: entry.repeated, item: &entry.item },
             Stage::Released => Resend::Release { packet_id },
         })
+    }
+
+    /// Whether what [`Outbound::poll_resend`] would give is a PUBREL.
+    pub fn is_release_next(&self) -> bool {
+        self.sent < self.window && self.inflight.get(self.sent).is_some_and(|entry| entry.stage == Stage::Released)
     }
 
     /// Takes a message out that cannot be sent to this peer (too large for it): its exchange is over.
@@ -366,6 +414,38 @@ mod tests {
         assert_eq!(outbound.poll_resend(), Some(Resend::Release { packet_id }));
         assert_eq!(outbound.poll_resend(), None);
         assert!(outbound.handle_pubcomp(packet_id).is_some());
+    }
+
+    #[test]
+    fn what_a_process_left_in_flight_goes_on_under_its_identifiers() {
+        let unsettled = |sequence, packet_id, is_released| Unsettled {
+            sequence,
+            packet_id,
+            qos: QoS::ExactlyOnce,
+            is_released,
+            item: sequence,
+        };
+        let next = PACKET_IDS + 9;
+        let mut outbound = Outbound::restore(
+            next,
+            9,
+            [unsettled(0, None, true), unsettled(4, None, false), unsettled(PACKET_IDS, Some(id(2)), false)],
+        );
+        assert!(!outbound.has_room(), "what was in flight comes first");
+        outbound.resume(3);
+        assert!(outbound.is_release_next());
+        assert_eq!(outbound.poll_resend(), Some(Resend::Release { packet_id: id(1) }));
+        assert!(!outbound.is_release_next());
+        for (packet_id, item) in [(id(5), 4), (id(2), PACKET_IDS)] {
+            let publish = Resend::Publish { packet_id, qos: QoS::ExactlyOnce, dup: true, item: &item };
+            assert_eq!(outbound.poll_resend(), Some(publish));
+        }
+        assert_eq!(outbound.handle_pubcomp(id(1)).unwrap().sequence, 0);
+        assert_eq!(outbound.handle_pubrec(id(2), ReasonCode::Success), Released::Release { sequence: PACKET_IDS });
+        assert_eq!(outbound.take_sequence(), next);
+        // 1 + 65,534 stands for the identifier 2, which is in flight.
+        assert_eq!(outbound.next_id(PACKET_IDS + 1), id(3));
+        assert_eq!(outbound.admit(PACKET_IDS + 1, QoS::ExactlyOnce, 0), id(3));
     }
 
     #[test]

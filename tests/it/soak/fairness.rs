@@ -3,9 +3,9 @@
 use super::Scale;
 use super::flood::Flood;
 use super::pairs::Pairs;
-use super::peer::{Happening, Peer, message, subscriber};
-use super::vitals::Vitals;
 use crate::support::edgeway::Edgeway;
+use crate::support::peer::{Happening, Peer, message, subscriber};
+use crate::support::vitals::Vitals;
 use edgeway::mqtt::connection::ConnectOptions;
 use edgeway::mqtt::{Message, QoS};
 use std::sync::Arc;

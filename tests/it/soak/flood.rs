@@ -1,7 +1,7 @@
 //! A publisher at QoS 0 that writes whenever the socket takes anything, and one who reads it.
 
 use super::pairs::current_thread;
-use super::peer::{Happening, subscriber};
+use crate::support::peer::{Happening, subscriber};
 use edgeway::mqtt::packet::Connect;
 use edgeway::mqtt::{Packet, QoS, Version};
 use std::io::Write;

@@ -10,7 +10,7 @@ use edgeway::mqtt::connection::Delivery;
 use edgeway::mqtt::{Message, QoS};
 use std::collections::HashMap;
 
-use super::peer::message;
+use crate::support::peer::message;
 
 /// The counts of a publisher: one for each QoS, and its wills.
 pub const WILL: usize = 3;

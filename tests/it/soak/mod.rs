@@ -4,6 +4,7 @@
 //! process of its own, so what it holds is read from outside. `EDGEWAY_SOAK_SECONDS` makes the runs full: then figures
 //! are held to their bounds of time too, which the short form only prints.
 
+mod backlog;
 mod endurance;
 mod fairness;
 mod flood;
@@ -12,12 +13,9 @@ mod ledger;
 mod mortal;
 mod observer;
 mod pairs;
-mod peer;
-mod random;
 mod rate;
 mod slow;
 mod sys;
-mod vitals;
 
 use std::time::Duration;
 
@@ -32,6 +30,8 @@ struct Scale {
     clients: usize,
     /// Messages that sleepers sleep through.
     messages: u32,
+    /// Messages that wait on disk for a session that is away.
+    backlog: u32,
 }
 
 impl Scale {
@@ -48,6 +48,7 @@ impl Scale {
             duration: Duration::from_secs(u64::from(seconds.unwrap_or(3))),
             clients: number("EDGEWAY_SOAK_CLIENTS").unwrap_or(if full { 1000 } else { 100 }) as usize,
             messages: number("EDGEWAY_SOAK_MESSAGES").unwrap_or(if full { 100_000 } else { 20_000 }),
+            backlog: number("EDGEWAY_SOAK_BACKLOG").unwrap_or(if full { 2_000_000 } else { 150_000 }),
         }
     }
 }

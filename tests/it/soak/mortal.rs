@@ -1,9 +1,9 @@
 //! A client that lives many lives: it connects, talks, and dies in one of several ways.
 
 use super::ledger::{Published, WILL, will};
-use super::peer::{Happening, Lost, Peer, message, open};
-use super::random::Random;
 use crate::support::PATIENCE;
+use crate::support::peer::{Happening, Lost, Peer, message, open};
+use crate::support::random::Random;
 use edgeway::mqtt::connection::{ConnectOptions, WillOptions};
 use edgeway::mqtt::{QoS, Version};
 use std::collections::HashMap;

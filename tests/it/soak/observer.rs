@@ -1,9 +1,9 @@
 //! Durable sessions that see everything, although their connections are cut now and then.
 
 use super::ledger::Observed;
-use super::peer::{Happening, Peer};
-use super::random::Random;
 use crate::support::PATIENCE;
+use crate::support::peer::{Happening, Peer};
+use crate::support::random::Random;
 use edgeway::mqtt::connection::ConnectOptions;
 use edgeway::mqtt::{QoS, Version};
 use std::sync::Arc;

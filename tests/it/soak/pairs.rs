@@ -1,7 +1,7 @@
 //! Pairs of a publisher and a subscriber that talk at a small steady rate, and how long that takes.
 
 use super::latency::Latencies;
-use super::peer::{Happening, Peer, message, subscriber};
+use crate::support::peer::{Happening, Peer, message, subscriber};
 use edgeway::mqtt::QoS;
 use edgeway::mqtt::connection::ConnectOptions;
 use std::sync::Arc;

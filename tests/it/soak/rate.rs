@@ -2,8 +2,8 @@
 
 use super::Scale;
 use super::pairs::Pairs;
-use super::peer::{Happening, Peer, message, subscriber};
 use crate::support::edgeway::Edgeway;
+use crate::support::peer::{Happening, Peer, message, subscriber};
 use edgeway::mqtt::QoS;
 use edgeway::mqtt::connection::ConnectOptions;
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
 //! A subscriber that reads 10 kB a second gets what it can, in order, the newest last; what it cannot get is counted.
 
 use super::Scale;
-use super::peer::{Happening, Peer, message};
 use super::sys::await_told;
-use super::vitals::Vitals;
 use crate::support::edgeway::Edgeway;
+use crate::support::peer::{Happening, Peer, message};
+use crate::support::vitals::Vitals;
 use edgeway::mqtt::QoS;
 use edgeway::mqtt::connection::ConnectOptions;
 use std::time::Duration;

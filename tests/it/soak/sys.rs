@@ -1,7 +1,7 @@
 //! What the gateway tells of itself under `$SYS`, awaited.
 
-use super::peer::{Happening, subscriber};
 use crate::support::PATIENCE;
+use crate::support::peer::{Happening, subscriber};
 use edgeway::mqtt::QoS;
 use std::collections::HashMap;
 use tokio::time::{Instant, timeout_at};

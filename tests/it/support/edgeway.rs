@@ -14,8 +14,8 @@ pub struct Edgeway {
     /// Where its broker listens: what `@PORT@` in its configuration became.
     pub port: u16,
     folder: TempDir,
-    /// The most file descriptors that it may open; `None` is the machine's.
-    descriptors: Option<u32>,
+    /// A command that runs it: its program and arguments come behind these words.
+    within: Vec<String>,
     peer: Option<Peer>,
 }
 
@@ -34,17 +34,19 @@ impl Edgeway {
 
     /// [`Edgeway::start`] in a folder that has something in it already.
     pub fn start_in(folder: TempDir, configuration: &str) -> Self {
-        Self::start_with(folder, configuration, None)
+        Self::start_within(folder, configuration, &[])
     }
 
     /// [`Edgeway::start`] with so few file descriptors.
     pub fn start_with_descriptors(configuration: &str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Self::start_with(folder, configuration, Some(descriptors))
+        Self::start_within(folder, configuration, &["sh", "-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
     }
 
-    fn start_with(folder: TempDir, configuration: &str, descriptors: Option<u32>) -> Self {
-        let mut edgeway = Self { port: free_port(), folder, descriptors, peer: None };
+    /// [`Edgeway::start_in`] by a command that runs it in its own place: program and arguments come behind its words.
+    pub fn start_within(folder: TempDir, configuration: &str, command: &[&str]) -> Self {
+        let within = command.iter().map(|&word| word.to_owned()).collect();
+        let mut edgeway = Self { port: free_port(), folder, within, peer: None };
         edgeway.configure(configuration);
         edgeway.start_again();
         edgeway
@@ -63,23 +65,30 @@ impl Edgeway {
 
     /// Starts it again, after `kill` or `terminate`, on the same port with the same files.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.await_listening();
+    }
+
+    /// As [`Edgeway::start_again`], without waiting for anything.
+    pub fn launch(&mut self) {
         assert!(self.peer.is_none(), "edgeway is running");
-        let mut command = match self.descriptors {
-            None => command(PROGRAM, self.folder.path()),
-            Some(descriptors) => {
-                let mut command = command("sh", self.folder.path());
-                command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), PROGRAM]);
-                command
-            }
-        };
-        command.arg("run").arg("-c").arg(self.configuration());
-        let mut peer = Peer::start("edgeway", &mut command);
+        let mut words = self.within.iter().map(String::as_str).chain([PROGRAM, "run", "-c"]);
+        let mut command = command(words.next().expect("there are three at least"), self.folder.path());
+        command.args(words).arg(self.configuration());
+        self.peer = Some(Peer::start("edgeway", &mut command));
+    }
+
+    /// Waits until its broker accepts connections.
+    ///
+    /// # Panics
+    /// When it ends instead; the message holds what it said.
+    pub fn await_listening(&mut self) {
         let port = self.port;
+        let peer = self.peer();
         wait_until("edgeway accepts connections", || {
             assert!(peer.is_running(), "edgeway ended at its start\n{}", peer.told());
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        self.peer = Some(peer);
     }
 
     /// SIGKILL, as in a power cut.

@@ -9,12 +9,17 @@ pub mod http;
 pub mod modbus_server;
 pub mod mosquitto;
 pub mod mqtt_client;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod pty;
 pub mod python;
+pub mod random;
 mod reaper;
 pub mod rumqttc;
+pub mod small_disk;
+pub mod vitals;
+pub mod wall;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

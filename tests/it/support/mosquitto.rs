@@ -21,6 +21,8 @@ pub struct Mosquitto {
 pub struct Options {
     /// Sessions, queues and retained messages are kept in a file from one start to the next.
     pub persistent: bool,
+    /// It logs errors only; else everything.
+    pub quiet: bool,
     /// Further lines of its configuration.
     pub lines: Vec<String>,
 }
@@ -34,7 +36,8 @@ impl Mosquitto {
     pub fn start_with(options: &Options) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let port = free_port();
-        let mut text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\nlog_type all\n");
+        let mut text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n");
+        text.push_str(if options.quiet { "log_type error\n" } else { "log_type all\n" });
         // Started by root it would become a user that this machine may not have.
         if rustix::process::geteuid().is_root() {
             text.push_str("user root\n");

@@ -1,6 +1,6 @@
 //! What the gateway's process holds, as the system tells it.
 
-use crate::support::PATIENCE;
+use super::PATIENCE;
 use std::fmt;
 use std::time::{Duration, Instant};
 

@@ -1,16 +1,17 @@
 //! A disk in memory for tests: it forgets what was not synced, tears and reorders writes, runs full and fails.
 
+mod inode;
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::filesystem::{File, Filesystem, Lock, LockError};
+pub use inode::Chance;
+use inode::{BLOCK_BYTES, Inode, Mood};
 
-/// What a disk writes whole or not at all.
-const SECTOR_BYTES: usize = 512;
-/// What a file system hands out room in.
-const BLOCK_BYTES: usize = 4096;
+use super::filesystem::{File, Filesystem, Lock, LockError};
 
 /// A folder on a disk in memory. Clones are the same folder.
 ///
@@ -31,26 +32,6 @@ pub struct Counters {
     pub folder_syncs: u64,
     /// Calls of every kind that change or sync something, failed ones too.
     pub changes: u64,
-}
-
-/// Chances from a seed (SplitMix64): the same seed gives the same ones.
-#[derive(Debug, Clone)]
-pub struct Chance(pub u64);
-
-impl Chance {
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below `end`, which is above 0.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.bits() % end
-    }
 }
 
 #[derive(Default)]
@@ -76,23 +57,6 @@ enum NameChange {
     Create(String, u64),
     Rename(String, String),
     Remove(String),
-}
-
-#[derive(Default)]
-struct Inode {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    /// What stood in each sector since the last sync, in order: any of it may be on the disk.
-    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
-    /// The same of sectors whose sync failed: no later sync writes them, unless they are written again.
-    dropped: BTreeMap<usize, Vec<Vec<u8>>>,
-    /// Lengths since the last sync.
-    lengths: Vec<usize>,
-    /// What reads fail on.
-    unreadable: Option<std::ops::Range<usize>>,
-    /// Blocks that take room.
-    blocks: std::collections::BTreeSet<usize>,
-    handles: usize,
 }
 
 impl Simulated {
@@ -201,116 +165,6 @@ impl Simulated {
 impl Debug for Simulated {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Simulated").field("names", &self.disk().names).finish_non_exhaustive()
-    }
-}
-
-/// How much of what was not synced is there after a power cut: chances alone would hardly ever give all or nothing.
-#[derive(Clone, Copy)]
-enum Mood {
-    Nothing,
-    Everything,
-    Anything,
-}
-
-impl Mood {
-    fn of(chance: &mut Chance) -> Self {
-        match chance.below(4) {
-            0 => Self::Nothing,
-            1 => Self::Everything,
-            _ => Self::Anything,
-        }
-    }
-
-    fn keeps(self, chance: &mut Chance) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Everything => true,
-            Self::Anything => chance.below(2) == 0,
-        }
-    }
-
-    /// One of `count` things that came one after the other, or none of them.
-    fn one_of(self, count: usize, chance: &mut Chance) -> Option<usize> {
-        match self {
-            Self::Nothing => None,
-            Self::Everything => count.checked_sub(1),
-            Self::Anything => (chance.below(count as u64 + 1) as usize).checked_sub(1),
-        }
-    }
-}
-
-impl Inode {
-    fn crash(&self, chance: &mut Chance) -> Self {
-        let mut bytes = self.durable.clone();
-        for sectors in [&self.dropped, &self.dirty] {
-            let mood = Mood::of(chance);
-            for (&sector, versions) in sectors {
-                if let Some(version) = mood.one_of(versions.len(), chance) {
-                    let begin = sector * SECTOR_BYTES;
-                    bytes.resize(bytes.len().max(begin + SECTOR_BYTES), 0);
-                    bytes[begin..begin + SECTOR_BYTES].copy_from_slice(&versions[version]);
-                }
-            }
-        }
-        let length = match Mood::of(chance).one_of(self.lengths.len(), chance) {
-            Some(length) => self.lengths[length],
-            None => self.durable.len(),
-        };
-        bytes.resize(length, 0);
-        let blocks = self.blocks.iter().copied().filter(|block| block * BLOCK_BYTES < length).collect();
-        Self { durable: bytes.clone(), bytes, blocks, ..Self::default() }
-    }
-
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-            self.lengths.push(end);
-        }
-        self.bytes[offset..end].copy_from_slice(bytes);
-        self.touch(offset, end);
-    }
-
-    fn set_len(&mut self, length: usize) {
-        let before = self.bytes.len();
-        self.bytes.resize(length, 0);
-        self.lengths.push(length);
-        if length < before {
-            self.blocks.split_off(&length.div_ceil(BLOCK_BYTES));
-            self.touch(length, before);
-        }
-    }
-
-    /// Notes that the sectors of these bytes have changed.
-    fn touch(&mut self, begin: usize, end: usize) {
-        for sector in begin / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let begin = (sector * SECTOR_BYTES).min(self.bytes.len());
-            let end = (begin + SECTOR_BYTES).min(self.bytes.len());
-            let mut version = self.bytes[begin..end].to_vec();
-            version.resize(SECTOR_BYTES, 0);
-            self.dirty.entry(sector).or_default().push(version);
-        }
-    }
-
-    fn sync(&mut self) {
-        let length = if self.lengths.is_empty() { self.durable.len() } else { self.bytes.len() };
-        let sectors = length.div_ceil(SECTOR_BYTES);
-        self.durable.resize(sectors * SECTOR_BYTES, 0);
-        for (sector, mut versions) in std::mem::take(&mut self.dirty) {
-            self.dropped.remove(&sector);
-            if let (true, Some(version)) = (sector < sectors, versions.pop()) {
-                let begin = sector * SECTOR_BYTES;
-                self.durable[begin..begin + SECTOR_BYTES].copy_from_slice(&version);
-            }
-        }
-        self.durable.truncate(length);
-        self.lengths.clear();
-    }
-
-    fn fail_sync(&mut self) {
-        for (sector, mut versions) in std::mem::take(&mut self.dirty) {
-            self.dropped.entry(sector).or_default().append(&mut versions);
-        }
     }
 }
 
@@ -577,146 +431,5 @@ impl File for Open {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.folder.disk().files[&self.file].bytes.len() as u64)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CRASHES: u64 = 200;
-
-    fn crashes(disk: &Simulated) -> impl Iterator<Item = Simulated> {
-        (0..CRASHES).map(|seed| disk.crash(&mut Chance(seed)))
-    }
-
-    fn synced(bytes: &[u8]) -> (Simulated, Arc<dyn File>) {
-        let disk = Simulated::new();
-        let file = disk.create("file").unwrap();
-        file.write_at(0, bytes).unwrap();
-        file.sync().unwrap();
-        disk.sync().unwrap();
-        (disk, file)
-    }
-
-    #[test]
-    fn what_was_synced_survives_every_crash() {
-        let (disk, _file) = synced(b"synced");
-        assert!(crashes(&disk).all(|after| after.contents("file").unwrap() == b"synced"));
-    }
-
-    #[test]
-    fn unsynced_sectors_come_in_any_order_or_not_at_all() {
-        let (disk, file) = synced(&[0; 4 * SECTOR_BYTES]);
-        file.write_at(0, &[1; 2 * SECTOR_BYTES]).unwrap();
-        file.write_at(2 * SECTOR_BYTES as u64, &[2; 2 * SECTOR_BYTES]).unwrap();
-        let mut seen: Vec<Vec<u8>> = crashes(&disk)
-            .map(|after| {
-                let bytes = after.contents("file").unwrap();
-                let sectors: Vec<&[u8]> = bytes.chunks(SECTOR_BYTES).collect();
-                assert!(sectors.iter().all(|sector| sector.iter().all(|byte| *byte == sector[0])), "a torn sector");
-                sectors.iter().map(|sector| sector[0]).collect()
-            })
-            .collect();
-        seen.sort();
-        seen.dedup();
-        // Each of the four was there or not.
-        assert_eq!(seen.len(), 16, "{seen:?}");
-    }
-
-    #[test]
-    fn a_sector_that_was_written_twice_may_stand_as_after_either() {
-        let (disk, file) = synced(&[0; SECTOR_BYTES]);
-        file.write_at(0, b"a").unwrap();
-        file.write_at(1, b"b").unwrap();
-        let mut seen: Vec<Vec<u8>> =
-            crashes(&disk).map(|after| after.contents("file").unwrap()[..2].to_vec()).collect();
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen, [b"\0\0", b"a\0", b"ab"]);
-    }
-
-    #[test]
-    fn the_same_seed_crashes_alike() {
-        let (disk, file) = synced(&[0; 64 * SECTOR_BYTES]);
-        file.write_at(0, &[1; 64 * SECTOR_BYTES]).unwrap();
-        for seed in 0..20 {
-            let [one, other] = [seed, seed].map(|seed| disk.crash(&mut Chance(seed)).contents("file"));
-            assert_eq!(one, other);
-        }
-    }
-
-    #[test]
-    fn unsynced_names_are_there_or_not() {
-        let (disk, _file) = synced(b"old");
-        disk.create("new").unwrap();
-        disk.rename("file", "renamed").unwrap();
-        let mut seen: Vec<Vec<String>> = crashes(&disk).map(|after| after.names().unwrap()).collect();
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen, [vec!["file"], vec!["file", "new"], vec!["new", "renamed"], vec!["renamed"]]);
-
-        disk.sync().unwrap();
-        assert!(crashes(&disk).all(|after| after.names().unwrap() == ["new", "renamed"]));
-        disk.remove("renamed").unwrap();
-        let there = crashes(&disk).filter(|after| after.contents("renamed").is_some_and(|bytes| bytes == b"old"));
-        assert!((1..CRASHES as usize).contains(&there.count()));
-    }
-
-    #[test]
-    fn what_a_failed_sync_covered_is_not_synced_by_the_next() {
-        let (disk, file) = synced(b"old");
-        disk.fail_next_syncs(1);
-        file.write_at(0, b"new").unwrap();
-        file.sync().unwrap_err();
-        file.sync().unwrap();
-        let mut bytes = [0; 3];
-        file.read_exact_at(0, &mut bytes).unwrap();
-        assert_eq!(&bytes, b"new");
-        let lost = crashes(&disk).filter(|after| after.contents("file").unwrap() == b"old").count();
-        assert!((1..CRASHES as usize).contains(&lost));
-
-        // Written again, it is synced.
-        file.write_at(0, b"new").unwrap();
-        file.sync().unwrap();
-        assert!(crashes(&disk).all(|after| after.contents("file").unwrap() == b"new"));
-    }
-
-    #[test]
-    fn a_full_disk_takes_what_fits_and_has_room_again_after_a_removal() {
-        let disk = Simulated::new();
-        disk.set_capacity(Some(2 * BLOCK_BYTES as u64));
-        let file = disk.create("file").unwrap();
-        let error = file.write_at(0, &[1; 3 * BLOCK_BYTES]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(file.len().unwrap(), 2 * BLOCK_BYTES as u64);
-        assert_eq!(disk.free_bytes(), Some(0));
-        // What has room already can be written over.
-        file.write_at(0, &[2; 2 * BLOCK_BYTES]).unwrap();
-        disk.remove("file").unwrap();
-        assert_eq!(disk.free_bytes(), Some(0));
-        drop(file);
-        assert_eq!(disk.free_bytes(), Some(2 * BLOCK_BYTES as u64));
-    }
-
-    #[test]
-    fn faults_come_as_asked_for() {
-        let (disk, file) = synced(b"old");
-        disk.flip("file", 0, b'o' ^ b'O');
-        assert_eq!(disk.contents("file").unwrap(), b"Old");
-        disk.fail_writes(Some(io::ErrorKind::TimedOut));
-        assert_eq!(file.write_at(0, b"new").unwrap_err().kind(), io::ErrorKind::TimedOut);
-        disk.fail_writes(None);
-        disk.set_read_only(true);
-        assert_eq!(file.write_at(0, b"new").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
-        assert_eq!(disk.create("new").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
-        file.sync().unwrap();
-        disk.set_read_only(false);
-        disk.cut_after(1);
-        file.write_at(0, b"new").unwrap();
-        file.sync().unwrap_err();
-        disk.sync().unwrap_err();
-        assert_eq!(disk.contents("file").unwrap(), b"new");
-        assert_eq!(disk.counters().writes, 2);
     }
 }

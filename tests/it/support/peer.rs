@@ -1,6 +1,6 @@
 //! A client of the load generator: its link ends in any way, and its session goes on in the next one.
 
-use crate::support::PATIENCE;
+use super::PATIENCE;
 use edgeway::mqtt::connection::{ConnectOptions, Connected, Connection, Delivery, Event};
 use edgeway::mqtt::packet::SubscriptionOptions;
 use edgeway::mqtt::session::Session;
