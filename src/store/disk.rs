@@ -26,7 +26,7 @@ use super::reader::Bookmark;
 use super::readings::Readings;
 use super::record::{QueueId, Record, Sequences};
 use super::statistics::Statistics;
-use crate::clock;
+use crate::clock::{self, Moment};
 
 /// Bytes that may wait for the disk; beyond that nobody is read who makes records.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
@@ -78,8 +78,6 @@ struct Pending {
     void: Vec<(QueueId, Sequences)>,
     /// The ticket of the last batch in `bytes`.
     ticket: u64,
-    /// That of the last readings that went into `bytes`.
-    readings_ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
     /// How often readers have asked for all that there was, readings too, and how many of them have it.
@@ -148,6 +146,7 @@ impl Disk {
             ticket: 0,
             flush: 0,
             retry_at: None,
+            maintain_at: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())?;
         Ok(Self {
@@ -277,12 +276,6 @@ impl Disk {
         &self.shared.statistics
     }
 
-    /// Whether a reading with one of these sequences may be on its way to the disk, where nobody finds it.
-    pub fn may_hold(&self, queue: QueueId, sequences: Sequences) -> bool {
-        let pending = self.shared.lock();
-        !self.is_committed(Ticket(pending.readings_ticket)) || pending.readings.holds(queue, sequences)
-    }
-
     /// Returns once all that was appended before is committed.
     ///
     /// # Errors
@@ -341,6 +334,8 @@ struct Writer {
     /// How often readers had asked for all that there was when this was taken.
     flush: u64,
     retry_at: Option<Instant>,
+    /// Not before then: making room has failed.
+    maintain_at: Option<Instant>,
 }
 
 impl Writer {
@@ -386,13 +381,9 @@ impl Writer {
         let is_all = pending.flushes > pending.flushed || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, ticket, readings_ticket, .. } = &mut *pending;
+        let Pending { bytes, readings, .. } = &mut *pending;
         let before = bytes.len();
         readings.encode_due(now, self.shared.commit_readings, bytes);
-        if bytes.len() > before {
-            *ticket += 1;
-            *readings_ticket = *ticket;
-        }
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);
@@ -425,7 +416,7 @@ impl Writer {
         let lazy = settles.map(|at| at + self.shared.commit_readings);
         let large = (pending.bytes.len() >= MAX_PENDING_BYTES / 4).then_some(now);
         let readings = pending.readings.due_at(self.shared.commit_readings);
-        [held_up, prompt, lazy, large, readings].into_iter().flatten().min()
+        [held_up, prompt, lazy, large, readings, self.maintain_at].into_iter().flatten().min()
     }
 
     fn write(&mut self) {
@@ -445,15 +436,30 @@ impl Writer {
         }
         self.log.forget(&mem::take(&mut self.void));
         self.succeed();
-        if let Err(error) = self.log.maintain(time) {
-            self.fail(&error);
+        self.maintain(time);
+    }
+
+    /// Keeps room for what comes. Where that fails, commits go on as long as they can; it has recovered only when this
+    /// has, too.
+    fn maintain(&mut self, time: Moment) {
+        if self.maintain_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        match self.log.maintain(time) {
+            Ok(()) => {
+                self.maintain_at = None;
+                self.shared.statistics.recovered();
+            }
+            Err(error) => {
+                self.maintain_at = Some(Instant::now() + RETRY);
+                self.shared.statistics.failed(&describe(&error));
+            }
         }
     }
 
     fn succeed(&mut self) {
         self.retry_at = None;
         self.shared.is_failing.store(false, Ordering::Relaxed);
-        self.shared.statistics.recovered();
         {
             // Under the lock that readers wait with.
             let mut pending = self.shared.lock();

@@ -35,14 +35,7 @@ pub(super) fn read(disk: &Disk, queue: QueueId, from: u64, messages: usize, byte
     for attempt in 1.. {
         let (runs, is_last, files) = plan(disk, queue, from, messages, bytes);
         let planned: u64 = runs.iter().map(|run| run.last - run.first + 1).sum();
-        let is_short = planned < messages as u64 && (is_last || runs.is_empty());
-        // A reading waits longer than what came behind it.
-        let misses_any = || {
-            runs.last().is_some_and(|run| {
-                planned < run.last - from + 1 && disk.may_hold(queue, Sequences { first: from, last: run.last })
-            })
-        };
-        if !flushed && (is_short || misses_any()) {
+        if !flushed && planned < messages as u64 && (is_last || runs.is_empty()) {
             // What comes next may still be on its way to the disk.
             disk.flush()?;
             flushed = true;

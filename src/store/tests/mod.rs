@@ -10,4 +10,4 @@ use std::sync::Arc;
 
 use super::simulated::{Chance, Simulated};
 use super::*;
-use crate::mqtt::{Message, Publication, QoS, TopicName};
+use crate::mqtt::{Message, Publication, QoS, Quality, Reading, Sampled, TopicName};

@@ -133,7 +133,7 @@ fn what_was_committed_before_the_power_went_is_there_however_many_threads_append
                 begin(journal, queue);
                 let slot = queue.0 as usize - 1;
                 let mut chance = Chance(index);
-                for sequence in 0.. {
+                for sequence in 0u64.. {
                     let done = sequence.saturating_sub(chance.below(40));
                     if done > 0 {
                         let mut batch = Batch::default();
