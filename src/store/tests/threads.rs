@@ -133,14 +133,15 @@ fn what_was_committed_before_the_power_went_is_there_however_many_threads_append
                 begin(journal, queue);
                 let slot = queue.0 as usize - 1;
                 let mut chance = Chance(index);
-                for sequence in 0.. {
-                    let mut ticket = publish(journal, queue, sequence, &message(&format!("{queue:?} {sequence}")));
+                for sequence in 0u64.. {
                     let done = sequence.saturating_sub(chance.below(40));
                     if done > 0 {
                         let mut batch = Batch::default();
                         batch.settle_all(queue, Sequences { first: 0, last: done - 1 });
-                        ticket = journal.append(&mut batch);
+                        journal.append(&mut batch);
                     }
+                    // What was appended before it is committed with it.
+                    let ticket = publish(journal, queue, sequence, &message(&format!("{queue:?} {sequence}")));
                     if chance.below(4) == 0 {
                         commit(journal, ticket);
                         committed[slot].store(sequence + 1, Ordering::SeqCst);
