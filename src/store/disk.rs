@@ -30,8 +30,11 @@ use crate::clock::{self, Moment};
 
 /// Bytes that may wait for the disk; beyond that nobody is read who makes records.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
-/// From so many bytes on a commit is worth it at once where somebody is held up.
-const LARGE_COMMIT_BYTES: usize = 64 * 1024;
+/// From so many bytes on a commit is worth it at once where somebody is held up: it fills a page. Where more came lately
+/// it is half of that, so that what many publishers wait for goes together.
+const LARGE_COMMIT_BYTES: usize = 4096;
+/// Room that is kept for the next commit.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 /// Between two tries of a disk that fails.
 const RETRY: Duration = Duration::from_secs(1);
 /// Void sequences that wait at most to be told to the fold.
@@ -80,6 +83,10 @@ struct Pending {
     ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
+    /// How many have said so since the last commit began.
+    hurries: u32,
+    /// Bytes that are worth a commit at once.
+    large: usize,
     /// How often readers have asked for all that there was, readings too, and how many of them have it.
     flushes: u64,
     flushed: u64,
@@ -238,7 +245,8 @@ impl Disk {
         let mut pending = self.shared.lock();
         let was_hurried = pending.hurried > self.shared.committed.load(Ordering::Acquire);
         pending.hurried = pending.hurried.max(ticket.0);
-        let is_large = pending.bytes.len() >= LARGE_COMMIT_BYTES;
+        pending.hurries = pending.hurries.saturating_add(1);
+        let is_large = pending.bytes.len() >= pending.large;
         drop(pending);
         if !was_hurried || is_large {
             self.shared.comes.notify_one();
@@ -319,6 +327,20 @@ impl Drop for Disk {
     }
 }
 
+/// Says so where the writer ends by a panic: nothing is committed any more.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_failing.store(true, Ordering::Relaxed);
+            self.0.lock().is_closed = true;
+            self.0.statistics.failed("the journal's thread has ended by a fault of the program; restart it");
+            self.0.over.notify_all();
+        }
+    }
+}
+
 /// The thread that writes.
 struct Writer {
     log: Log,
@@ -340,6 +362,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
+        let _guard = Guard(Arc::clone(&self.shared));
         while self.wait() {
             self.write();
         }
@@ -394,6 +417,8 @@ impl Writer {
         self.ticket = pending.ticket;
         self.flush = pending.flushes;
         pending.is_writing = true;
+        pending.hurries = 0;
+        pending.large = LARGE_COMMIT_BYTES.max(self.bytes.len() / 2);
         pending.prompt_since = None;
         pending.lazy_since = None;
         true
@@ -409,8 +434,10 @@ impl Writer {
         }
         let since = |spacing: Duration| self.last_commit.map_or(now, |last| last + spacing);
         let committed = self.shared.committed.load(Ordering::Relaxed);
+        // A page that is hardly filled wears the disk as a full one does: where several wait, more soon come.
+        let spacing = if pending.hurries > 1 { 2 * self.commit_min } else { self.commit_min };
         let held_up = (pending.hurried > committed)
-            .then(|| if pending.bytes.len() >= LARGE_COMMIT_BYTES { now } else { since(self.commit_min) });
+            .then(|| if pending.bytes.len() >= pending.large { now } else { since(spacing) });
         let prompt = pending.prompt_since.map(|_| since(self.shared.commit));
         let settles = (!pending.bytes.is_empty()).then_some(pending.lazy_since).flatten();
         let lazy = settles.map(|at| at + self.shared.commit_readings);
@@ -429,7 +456,7 @@ impl Writer {
                 return self.fail(&error);
             }
             self.bytes.clear();
-            if self.bytes.capacity() > 4 * LARGE_COMMIT_BYTES {
+            if self.bytes.capacity() > MAX_KEPT_BYTES {
                 self.bytes = Vec::new();
             }
             self.shared.pending_bytes.fetch_sub(length, Ordering::Relaxed);

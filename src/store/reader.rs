@@ -169,8 +169,8 @@ fn collect(
     let bookmark = disk.bookmarks().get(&queue).copied();
     let offset = bookmark.filter(|mark| mark.segment == segment.number && mark.sequence <= first);
     let mut search = Search { queue, wanted, missing, found };
-    match search.run_from(segment, offset.map_or(FIRST_RECORD, |mark| mark.offset))? {
-        Some(offset) => {
+    match search.run_from(segment, offset.map_or(FIRST_RECORD, |mark| mark.offset)) {
+        Ok(Some(offset)) => {
             let mark = Bookmark { segment: segment.number, sequence: last + 1, offset };
             let mut bookmarks = disk.bookmarks();
             if bookmarks.len() >= MAX_BOOKMARKS {
@@ -180,7 +180,7 @@ fn collect(
             bookmarks.insert(queue, mark);
         }
         // They need not stand in their order; and something may not be readable on the way.
-        None => search.run(segment)?,
+        Ok(None) | Err(_) => search.run(segment)?,
     }
     Ok(())
 }
