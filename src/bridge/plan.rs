@@ -507,6 +507,18 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_has_bounds_of_its_own_or_those_of_all() {
+        let plan = |queue: &str| resolve(&format!(r#"{{"url": ["mqtt://a"], "queue": {queue}}}"#)).unwrap();
+        let shares = plan("{}");
+        assert_eq!((shares.queue_bytes, shares.when_full), (None, None));
+        let own = plan(r#"{"limit": "100MB", "when_full": "refuse"}"#);
+        assert_eq!((own.queue_bytes, own.when_full), (Some(100 * 1024 * 1024), Some(WhenFull::Refuse)));
+        let wrong = r#"{"url": ["mqtt://a"], "queue": {"when_full": "drop"}}"#;
+        let error = serde_json::from_str::<Settings>(wrong).unwrap_err().to_string();
+        assert!(error.contains("drop_oldest") && error.contains("drop_newest") && error.contains("refuse"), "{error}");
+    }
+
+    #[test]
     fn a_route_has_a_qos_of_its_own() {
         let exactly = RouteQos::Exactly(QoS::AtLeastOnce);
         let at_most = RouteQos::AtMost(QoS::AtLeastOnce);

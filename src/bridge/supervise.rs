@@ -50,7 +50,7 @@ impl Bridge {
         let slot = broker.bridge_slot(&plan.name, &deliveries)?;
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
-            // Without a limit of its own it shares what all have.
+            // It shares what all have besides.
             bytes: plan.queue_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX),
             when_full: plan.when_full.unwrap_or(broker.budget().when_full()),
         });

@@ -2,9 +2,10 @@
 //!
 //! A queue below its fair share (the limit divided by the queues that are not empty) may always take a message. One
 //! above it makes room among its own while all together are beyond the limit, and once a second the largest are
-//! trimmed where that was not enough. So together they hold at most the limit, what comes in a second, and what cannot
-//! be dropped: queues that drop the newest or refuse keep what they have, which with n queues is at most the limit
-//! again less one share. What is in flight is never dropped, and comes on top: a window of each session.
+//! trimmed where that was not enough. So together they hold at most the limit and what comes in a second. Only queues
+//! that drop the newest or refuse keep what they have, so n of them, each filled in its turn, may hold the limit times
+//! 1 + 1/2 + ... + 1/n: half more for two, three times as much for ten. What is in flight is never dropped, and comes on
+//! top: a window of each session.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -225,4 +226,67 @@ impl Drop for Charge {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::delivery_queue::QueueLimits;
+    use crate::store::{QueueId, SessionKind};
+
+    fn slot(number: u64) -> Arc<SessionSlot> {
+        let limits = QueueLimits { messages: 1, bytes: 1, when_full: WhenFull::DropOldest };
+        let journal = Arc::new(Journal::in_memory());
+        SessionSlot::new("slot".into(), SessionKind::Bridge, QueueId(number), limits, journal, Arc::default())
+    }
+
+    #[test]
+    fn whoever_has_less_than_its_share_may_always_have_more() {
+        let budget = Arc::<Budget>::default();
+        budget.set(1000, WhenFull::Refuse);
+        assert_eq!((budget.limit(), budget.when_full()), (1000, WhenFull::Refuse));
+        let slots = [slot(1), slot(2)];
+        let [mut large, mut small] = [Charge::new(&budget), Charge::new(&budget)];
+        large.set(900, &slots[0]);
+        assert_eq!(budget.allowance(900, 100), u64::MAX, "there is room");
+        assert_eq!(budget.allowance(900, 101), 1000, "the only queue has it all");
+        small.set(100, &slots[1]);
+        assert_eq!(budget.allowance(900, 50), 900, "it makes room for what it takes");
+        assert_eq!(budget.allowance(100, 50), 500, "half of it is its own");
+        small.set(400, &slots[1]);
+        assert_eq!(budget.allowance(900, 50), 600, "and for what is beyond the limit");
+        assert!(budget.is_spent(900) && !budget.is_spent(400));
+        drop(large);
+        assert_eq!((budget.used(), budget.allowance(400, 600)), (400, u64::MAX));
+        small.set(0, &slots[1]);
+        assert_eq!((budget.used(), budget.queues.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn queues_that_drop_nothing_hold_no_more_than_the_sum_of_their_shares() {
+        let budget = Arc::<Budget>::default();
+        let limit = 10_000;
+        budget.set(limit, WhenFull::DropNewest);
+        let slots: Vec<_> = (0..20).map(slot).collect();
+        let mut charges: Vec<_> = slots.iter().map(|_| Charge::new(&budget)).collect();
+        // Each in its turn takes as much as it may, and drops nothing.
+        for (charge, slot) in charges.iter_mut().zip(&slots) {
+            while charge.bytes() + 10 <= budget.allowance(charge.bytes(), 10) {
+                charge.set(charge.bytes() + 10, slot);
+            }
+        }
+        let most: u64 = (1..=20).map(|queues| limit / queues).sum();
+        assert!(budget.used() <= most && budget.used() > most * 9 / 10, "{} of {most}", budget.used());
+    }
+
+    #[test]
+    fn whoever_refuses_is_counted_until_it_goes() {
+        let budget = Arc::<Budget>::default();
+        let slot = slot(1);
+        let mut charge = Charge::new(&budget);
+        assert!(charge.set_refusing(true, &slot) && !charge.set_refusing(true, &slot));
+        assert!(budget.is_refusing());
+        drop(charge);
+        assert!(!budget.is_refusing());
+    }
 }

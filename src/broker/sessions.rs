@@ -18,8 +18,16 @@ use crate::store::{Batch, Record, SessionKind, Ticket};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_client_id: Mutex<HashMap<Arc<str>, Arc<SessionSlot>>>,
-    /// What records the newest end of a durable session; changed while the sessions are locked.
-    newest_end: Mutex<Ticket>,
+    /// Changed while the sessions are locked.
+    ends: Mutex<Ends>,
+}
+
+/// Durable sessions that have ended, with what records that. They are forgotten when the newest is committed, so that
+/// there are no more of them than the journal takes without committing.
+#[derive(Debug, Default)]
+struct Ends {
+    by_client_id: HashMap<Arc<str>, Ticket>,
+    newest: Ticket,
 }
 
 /// Sessions by client identifier, locked.
@@ -30,8 +38,8 @@ impl Sessions {
         self.by_client_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn newest_end(&self) -> MutexGuard<'_, Ticket> {
-        self.newest_end.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,7 +139,7 @@ impl Broker {
         }
         // A client that is told that its session is gone, or that it will be, uses its identifiers for something else. A
         // restart must not find them in a session that ended before.
-        let held = (!session_present || expiry_interval == 0).then(|| self.uncommitted_end()).flatten();
+        let held = (!session_present || expiry_interval == 0).then(|| self.uncommitted_end(client_id)).flatten();
         slot.set_limits(limits.queue);
         slot.set_owner(rights.user());
         if session_present {
@@ -238,12 +246,26 @@ impl Broker {
         let mut batch = Batch::default();
         batch.set_recording(journal.is_durable());
         batch.push(&Record::SessionEnd { queue: slot.queue_id() });
-        *self.sessions.newest_end() = journal.append(&mut batch);
+        self.note_end(slot, journal.append(&mut batch));
     }
 
-    /// What the newest end of a session waits for, if it does; somebody will be waiting for it.
-    fn uncommitted_end(&self) -> Option<Ticket> {
-        let (ticket, journal) = (*self.sessions.newest_end(), self.router.journal());
+    /// Notes that `ticket` is that of the end of a session.
+    fn note_end(&self, slot: &SessionSlot, ticket: Ticket) {
+        let journal = self.router.journal();
+        if !journal.is_committed(ticket) {
+            let mut ends = self.sessions.ends();
+            if journal.is_committed(ends.newest) {
+                ends.by_client_id.clear();
+            }
+            ends.newest = ticket;
+            ends.by_client_id.insert(Arc::clone(slot.client_id()), ticket);
+        }
+    }
+
+    /// What records the end of a session of that name, where it is not committed; somebody will be waiting for it.
+    fn uncommitted_end(&self, client_id: &str) -> Option<Ticket> {
+        let journal = self.router.journal();
+        let ticket = *self.sessions.ends().by_client_id.get(client_id)?;
         if journal.is_committed(ticket) {
             return None;
         }
@@ -284,7 +306,7 @@ impl Broker {
         match (on_disk, &self.pager) {
             _ if !slot.is_durable() => {}
             (Some(left), Some(pager)) => {
-                *self.sessions.newest_end() = slot.record_ending(left);
+                self.note_end(slot, slot.record_ending(left));
                 pager.hand_on(slot, left);
             }
             _ => self.record_end(slot),

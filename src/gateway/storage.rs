@@ -164,7 +164,7 @@ fn watch(statistics: &Statistics, health: Arc<HealthTable>) {
         match &failure {
             Some(failure) => tracing::error!(
                 error = %failure.reason,
-                "nothing can be committed: no acknowledgement leaves; trying again each second"
+                "the journal cannot write: nothing is acknowledged that is not on disk; trying again each second"
             ),
             None => tracing::info!("committing again"),
         }

@@ -26,12 +26,15 @@ use super::reader::Bookmark;
 use super::readings::Readings;
 use super::record::{QueueId, Record, Sequences};
 use super::statistics::Statistics;
-use crate::clock;
+use crate::clock::{self, Moment};
 
 /// Bytes that may wait for the disk; beyond that nobody is read who makes records.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
-/// From so many bytes on a commit is worth it at once where somebody is held up.
-const LARGE_COMMIT_BYTES: usize = 64 * 1024;
+/// From so many bytes on a commit is worth it at once where somebody is held up: it fills a page. Where more came lately
+/// it is half of that, so that what many publishers wait for goes together.
+const LARGE_COMMIT_BYTES: usize = 4096;
+/// Room that is kept for the next commit.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 /// Between two tries of a disk that fails.
 const RETRY: Duration = Duration::from_secs(1);
 /// Void sequences that wait at most to be told to the fold.
@@ -64,6 +67,8 @@ struct Shared {
     pending_bytes: AtomicUsize,
     room_waiters: Mutex<Vec<Waker>>,
     is_failing: AtomicBool,
+    commit: Duration,
+    commit_readings: Duration,
     statistics: Arc<Statistics>,
 }
 
@@ -76,19 +81,44 @@ struct Pending {
     void: Vec<(QueueId, Sequences)>,
     /// The ticket of the last batch in `bytes`.
     ticket: u64,
-    /// That of the last readings that went into `bytes`.
-    readings_ticket: u64,
     /// Somebody is held up until this ticket is committed.
     hurried: u64,
-    /// Readers wait for all that there is, readings too.
-    is_flush_wanted: bool,
+    /// How many have said so since the last commit began.
+    hurries: u32,
+    /// Bytes that are worth a commit at once.
+    large: usize,
+    /// How often readers have asked for all that there was, readings too, and how many of them have it.
+    flushes: u64,
+    flushed: u64,
+    /// Whether what was taken out of here is not committed yet.
+    is_writing: bool,
     /// When the first record came that must not wait for long, and the first that may.
     prompt_since: Option<Instant>,
     lazy_since: Option<Instant>,
     is_closing: bool,
     is_closed: bool,
-    /// Whether the writer sleeps without a time to wake by itself.
-    is_idle: bool,
+    writer: Sleep,
+}
+
+/// Whether the writer sleeps.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    Until(Instant),
+    /// Until somebody wakes it.
+    Idle,
+}
+
+impl Sleep {
+    /// Whether it will not wake by `due`.
+    fn misses(self, due: Instant) -> bool {
+        match self {
+            Self::Awake => false,
+            Self::Until(at) => at > due,
+            Self::Idle => true,
+        }
+    }
 }
 
 impl Shared {
@@ -109,18 +139,21 @@ impl Disk {
             pending_bytes: AtomicUsize::new(0),
             room_waiters: Mutex::default(),
             is_failing: AtomicBool::new(false),
+            commit: options.commit,
+            commit_readings: options.commit_readings,
             statistics: Arc::clone(&options.statistics),
         });
         let writer = Writer {
             log,
             shared: Arc::clone(&shared),
-            commit: options.commit,
             commit_min: options.commit_min.min(options.commit),
-            commit_readings: options.commit_readings,
             last_commit: None,
             bytes: Vec::new(),
+            void: Vec::new(),
             ticket: 0,
+            flush: 0,
             retry_at: None,
+            maintain_at: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())?;
         Ok(Self {
@@ -153,17 +186,22 @@ impl Disk {
             );
         }
         let added = bytes.len() - before;
-        let mut is_first_prompt = false;
+        let mut is_awaited = void.len() >= MAX_VOID;
         if added > 0 || !batch.readings.is_empty() {
             let now = Instant::now();
             for reading in batch.readings.drain(..) {
                 readings.push(reading, now);
             }
+            let readings_due = readings.due_at(self.shared.commit_readings);
+            let records_wait = if is_prompt { self.shared.commit } else { self.shared.commit_readings };
+            let records_due = (added > 0).then(|| now + records_wait);
             if is_prompt {
-                is_first_prompt = pending.prompt_since.is_none();
                 pending.prompt_since.get_or_insert(now);
             }
             pending.lazy_since.get_or_insert(now);
+            // Mostly it wakes by itself in time.
+            let writer = pending.writer;
+            is_awaited |= [readings_due, records_due].into_iter().flatten().any(|due| writer.misses(due));
         }
         let mut ticket = Ticket::NONE;
         if added > 0 {
@@ -175,10 +213,11 @@ impl Disk {
         if let Some(receipt) = &batch.receipt {
             receipt.resolve(pending.ticket);
         }
-        // Who waits for the spacing has a time to wake by itself, which is too late where there was nothing prompt yet.
-        let is_idle = is_first_prompt || mem::take(&mut pending.is_idle) || pending.void.len() >= MAX_VOID;
+        if is_awaited {
+            pending.writer = Sleep::Awake;
+        }
         drop(pending);
-        if is_idle {
+        if is_awaited {
             self.shared.comes.notify_one();
         }
         ticket
@@ -206,7 +245,8 @@ impl Disk {
         let mut pending = self.shared.lock();
         let was_hurried = pending.hurried > self.shared.committed.load(Ordering::Acquire);
         pending.hurried = pending.hurried.max(ticket.0);
-        let is_large = pending.bytes.len() >= LARGE_COMMIT_BYTES;
+        pending.hurries = pending.hurries.saturating_add(1);
+        let is_large = pending.bytes.len() >= pending.large;
         drop(pending);
         if !was_hurried || is_large {
             self.shared.comes.notify_one();
@@ -244,26 +284,21 @@ impl Disk {
         &self.shared.statistics
     }
 
-    /// Whether a reading with one of these sequences may be on its way to the disk, where nobody finds it.
-    pub fn may_hold(&self, queue: QueueId, sequences: Sequences) -> bool {
-        let pending = self.shared.lock();
-        !self.is_committed(Ticket(pending.readings_ticket)) || pending.readings.holds(queue, sequences)
-    }
-
     /// Returns once all that was appended before is committed.
     ///
     /// # Errors
     /// Where the disk does not take it for now.
     pub fn flush(&self) -> io::Result<()> {
         let mut pending = self.shared.lock();
-        if pending.bytes.is_empty() && pending.readings.is_empty() && self.is_committed(Ticket(pending.ticket)) {
+        let has_none = pending.bytes.is_empty() && pending.readings.is_empty() && pending.void.is_empty();
+        if has_none && !pending.is_writing {
             return Ok(());
         }
-        let ticket = pending.ticket;
-        pending.is_flush_wanted = true;
+        pending.flushes += 1;
+        let flush = pending.flushes;
         self.shared.comes.notify_one();
         let until = Instant::now() + READ_PATIENCE;
-        while pending.is_flush_wanted || !self.is_committed(Ticket(ticket)) {
+        while pending.flushed < flush {
             let left = until.saturating_duration_since(Instant::now());
             if self.shared.is_failing.load(Ordering::Relaxed) || left.is_zero() || pending.is_closed {
                 return Err(io::Error::other("what was just published has not been written yet"));
@@ -292,23 +327,42 @@ impl Drop for Disk {
     }
 }
 
+/// Says so where the writer ends by a panic: nothing is committed any more.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_failing.store(true, Ordering::Relaxed);
+            self.0.lock().is_closed = true;
+            self.0.statistics.failed("the journal's thread has ended by a fault of the program; restart it");
+            self.0.over.notify_all();
+        }
+    }
+}
+
 /// The thread that writes.
 struct Writer {
     log: Log,
     shared: Arc<Shared>,
-    commit: Duration,
     commit_min: Duration,
-    commit_readings: Duration,
     /// When the last commit began.
     last_commit: Option<Instant>,
     /// What is being written; after a failure it is written again.
     bytes: Vec<u8>,
+    /// What the log is told once these are committed: the sessions that it is about may begin with them.
+    void: Vec<(QueueId, Sequences)>,
     ticket: u64,
+    /// How often readers had asked for all that there was when this was taken.
+    flush: u64,
     retry_at: Option<Instant>,
+    /// Not before then: making room has failed.
+    maintain_at: Option<Instant>,
 }
 
 impl Writer {
     fn run(mut self) {
+        let _guard = Guard(Arc::clone(&self.shared));
         while self.wait() {
             self.write();
         }
@@ -335,38 +389,38 @@ impl Writer {
             match self.due_at(&mut pending, now) {
                 Some(due) if due <= now => break,
                 Some(due) => {
+                    // Whatever comes, a disk that failed is not tried earlier.
+                    pending.writer = if self.retry_at.is_some() { Sleep::Awake } else { Sleep::Until(due) };
                     let waiting = self.shared.comes.wait_timeout(pending, due - now);
                     pending = waiting.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None => {
-                    pending.is_idle = true;
+                    pending.writer = Sleep::Idle;
                     pending = self.shared.comes.wait(pending).unwrap_or_else(PoisonError::into_inner);
-                    pending.is_idle = false;
                 }
             }
+            pending.writer = Sleep::Awake;
         }
-        let is_all = pending.is_flush_wanted || pending.is_closing;
+        let is_all = pending.flushes > pending.flushed || pending.is_closing;
         let now = (!is_all).then(Instant::now);
         // A reading that is written now is not written twice.
-        let Pending { bytes, readings, ticket, readings_ticket, .. } = &mut *pending;
+        let Pending { bytes, readings, .. } = &mut *pending;
         let before = bytes.len();
-        readings.encode_due(now, self.commit_readings, bytes);
-        if bytes.len() > before {
-            *ticket += 1;
-            *readings_ticket = *ticket;
-        }
+        readings.encode_due(now, self.shared.commit_readings, bytes);
         self.shared.pending_bytes.fetch_add(bytes.len() - before, Ordering::Relaxed);
         if self.bytes.is_empty() {
             mem::swap(&mut self.bytes, bytes);
         } else {
             self.bytes.append(bytes);
         }
-        let void = mem::take(&mut pending.void);
+        self.void.append(&mut pending.void);
         self.ticket = pending.ticket;
+        self.flush = pending.flushes;
+        pending.is_writing = true;
+        pending.hurries = 0;
+        pending.large = LARGE_COMMIT_BYTES.max(self.bytes.len() / 2);
         pending.prompt_since = None;
         pending.lazy_since = None;
-        drop(pending);
-        self.log.forget(&void);
         true
     }
 
@@ -375,19 +429,21 @@ impl Writer {
         if let Some(retry_at) = self.retry_at {
             return Some(retry_at);
         }
-        if pending.is_flush_wanted || pending.void.len() >= MAX_VOID {
+        if pending.flushes > pending.flushed || pending.void.len() >= MAX_VOID {
             return Some(now);
         }
         let since = |spacing: Duration| self.last_commit.map_or(now, |last| last + spacing);
         let committed = self.shared.committed.load(Ordering::Relaxed);
+        // A page that is hardly filled wears the disk as a full one does: where several wait, more soon come.
+        let spacing = if pending.hurries > 1 { 2 * self.commit_min } else { self.commit_min };
         let held_up = (pending.hurried > committed)
-            .then(|| if pending.bytes.len() >= LARGE_COMMIT_BYTES { now } else { since(self.commit_min) });
-        let prompt = pending.prompt_since.map(|_| since(self.commit));
+            .then(|| if pending.bytes.len() >= pending.large { now } else { since(spacing) });
+        let prompt = pending.prompt_since.map(|_| since(self.shared.commit));
         let settles = (!pending.bytes.is_empty()).then_some(pending.lazy_since).flatten();
-        let lazy = settles.map(|at| at + self.commit_readings);
+        let lazy = settles.map(|at| at + self.shared.commit_readings);
         let large = (pending.bytes.len() >= MAX_PENDING_BYTES / 4).then_some(now);
-        let readings = pending.readings.due_at(self.commit_readings);
-        [held_up, prompt, lazy, large, readings].into_iter().flatten().min()
+        let readings = pending.readings.due_at(self.shared.commit_readings);
+        [held_up, prompt, lazy, large, readings, self.maintain_at].into_iter().flatten().min()
     }
 
     fn write(&mut self) {
@@ -400,26 +456,43 @@ impl Writer {
                 return self.fail(&error);
             }
             self.bytes.clear();
-            if self.bytes.capacity() > 4 * LARGE_COMMIT_BYTES {
+            if self.bytes.capacity() > MAX_KEPT_BYTES {
                 self.bytes = Vec::new();
             }
             self.shared.pending_bytes.fetch_sub(length, Ordering::Relaxed);
         }
+        self.log.forget(&mem::take(&mut self.void));
         self.succeed();
-        if let Err(error) = self.log.maintain(time) {
-            self.fail(&error);
+        self.maintain(time);
+    }
+
+    /// Keeps room for what comes. Where that fails, commits go on as long as they can; it has recovered only when this
+    /// has, too.
+    fn maintain(&mut self, time: Moment) {
+        if self.maintain_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        match self.log.maintain(time) {
+            Ok(()) => {
+                self.maintain_at = None;
+                self.shared.statistics.recovered();
+            }
+            Err(error) => {
+                self.maintain_at = Some(Instant::now() + RETRY);
+                self.shared.statistics.failed(&describe(&error));
+            }
         }
     }
 
     fn succeed(&mut self) {
         self.retry_at = None;
         self.shared.is_failing.store(false, Ordering::Relaxed);
-        self.shared.statistics.recovered();
         {
             // Under the lock that readers wait with.
             let mut pending = self.shared.lock();
             self.shared.committed.store(self.ticket, Ordering::Release);
-            pending.is_flush_wanted = false;
+            pending.flushed = self.flush;
+            pending.is_writing = false;
         }
         self.shared.over.notify_all();
         let mut waiters = lock(&self.shared.waiters);
@@ -457,4 +530,54 @@ fn describe(error: &io::Error) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Filesystem;
+    use super::super::record::{Delivered, How};
+    use super::super::simulated::Simulated;
+    use super::*;
+    use crate::mqtt::{MessageBuilder, Publication, QoS, Reading, Sampled, TopicName};
+
+    /// Waits until the writer sleeps, or the time is over.
+    fn falls_asleep(disk: &Disk) -> bool {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            if disk.shared.lock().writer != Sleep::Awake {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn what_is_due_sooner_wakes_a_writer_that_waits_for_a_reading() {
+        let folder = Arc::new(Simulated::new());
+        let hour = Duration::from_secs(3600);
+        let options = JournalOptions { commit: Duration::ZERO, commit_readings: hour, ..JournalOptions::default() };
+        let lock = folder.try_lock().unwrap();
+        let (log, _, _) = Log::open(folder, &options).unwrap();
+        let disk = Disk::start(log, &options, lock).unwrap();
+        let reading = Reading {
+            sampled: Sampled::at(0),
+            unit: None,
+            quality: crate::mqtt::Quality::Good,
+            device: "meter".into(),
+            point: None,
+        };
+        let topic = TopicName::new("t").unwrap();
+        let message = MessageBuilder::new(&topic, b"1").reading(Arc::new(reading)).build();
+        let mut batch = Batch::default();
+        batch.deliver(Delivered { queue: QueueId(1), sequence: 0 }, &How::plain(QoS::AtLeastOnce, false));
+        batch.publish(&Publication::from_message(&message), None);
+        disk.append(&mut batch);
+        assert!(falls_asleep(&disk));
+        let mut batch = Batch::default();
+        batch.push(&Record::SessionEnd { queue: QueueId(1) });
+        let ticket = disk.append(&mut batch);
+        // Either it is awake now, or it is done.
+        assert!(disk.is_committed(ticket) || disk.shared.lock().writer == Sleep::Awake);
+    }
 }

@@ -190,9 +190,9 @@ mod tests {
             let mut model = BTreeMap::new();
             for (step, sequence, span, segment) in steps {
                 match step {
-                    0 => if !model.contains_key(&sequence) {
+                    0 => if let std::collections::btree_map::Entry::Vacant(entry) = model.entry(sequence) {
                         extents.insert(one(sequence, segment));
-                        model.insert(sequence, segment);
+                        entry.insert(segment);
                     },
                     1 => {
                         let mut gone = BTreeMap::<u64, u64>::new();

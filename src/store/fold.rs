@@ -59,6 +59,12 @@ struct Numbers {
 }
 
 impl Queue {
+    fn subscriptions(&self) -> impl Iterator<Item = (TopicFilter, SubscriptionOptions, Option<u32>)> {
+        let subscriptions = self.subscriptions.iter();
+        subscriptions
+            .filter_map(|(filter, &(options, identifier))| Some((TopicFilter::new(filter).ok()?, options, identifier)))
+    }
+
     fn forget_state_of(&mut self, Sequences { first, last }: Sequences) {
         if first == last {
             self.received.remove(&first);
@@ -394,15 +400,12 @@ impl Fold {
     /// The durable sessions, by their queues.
     pub fn sessions(&self) -> Vec<RestoredSession> {
         let restored = |(&id, queue): (&QueueId, &Queue)| {
-            let subscription = |(filter, (options, identifier)): (&Box<str>, &(SubscriptionOptions, Option<u32>))| {
-                Some((TopicFilter::new(filter).ok()?, *options, *identifier))
-            };
             let highest = queue.receipts.last_key_value().map(|(&number, _)| number);
             Some(RestoredSession {
                 queue: id,
                 state: queue.session.clone()?,
                 away_since: queue.away_since,
-                subscriptions: queue.subscriptions.iter().filter_map(subscription).collect(),
+                subscriptions: queue.subscriptions().collect(),
                 next_sequence: queue.sequences.restart(queue.alive.last()),
                 next_receipt: queue.exchanges.restart(highest),
                 receipts: queue.receipts.iter().map(|(&number, &id)| (number, id)).collect(),

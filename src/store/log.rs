@@ -9,7 +9,7 @@
 //! the disk has. Living messages stay where they were written until the cleaner brings the last few of a segment
 //! forward; everything else that is alive stands in the newest checkpoint and behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,11 +72,16 @@ pub(super) struct Log {
     useless: Vec<SegmentNumber>,
     salt: Salt,
     next_number: SegmentNumber,
+    /// Segments that the disk does not give whole.
+    unclean: BTreeSet<SegmentNumber>,
     segment_bytes: u64,
     /// Bytes of the log between two checkpoints, at least; a large checkpoint is rarer.
     checkpoint_spacing: u64,
     /// Where the last complete checkpoint begins.
     checkpoint_at: SegmentNumber,
+    /// Where the one before it begins: what stands behind that stays, so that a checkpoint which cannot be read any more
+    /// costs nothing.
+    checkpoint_before: SegmentNumber,
     checkpoint_bytes: u64,
     since_checkpoint: u64,
     /// Bytes written by commits, and those of them that were brought forward.
@@ -94,6 +99,9 @@ struct Current {
     /// Where the next record goes.
     at: u64,
 }
+
+/// Which of some encoded records stand in which segment.
+type Placed = Vec<(Range<usize>, SegmentNumber)>;
 
 /// What a log is opened with.
 #[derive(Debug)]
@@ -142,9 +150,11 @@ impl Log {
             useless,
             salt: opened.salt,
             next_number: opened.next_number,
+            unclean: BTreeSet::new(),
             segment_bytes: options.segment_bytes,
             checkpoint_spacing: options.checkpoint_spacing,
             checkpoint_at: opened.checkpoint_at,
+            checkpoint_before: 0,
             checkpoint_bytes: 0,
             since_checkpoint: options.checkpoint_spacing / 2,
             written_bytes: 0,
@@ -227,6 +237,7 @@ impl Log {
         self.index.lock().fold.put_checkpoint(&mut bytes);
         let placed = self.write(&mut bytes)?;
         if let Some(&(_, segment)) = placed.first() {
+            self.checkpoint_before = self.checkpoint_at;
             self.checkpoint_at = segment;
         }
         self.checkpoint_bytes = bytes.len() as u64;
@@ -242,7 +253,7 @@ impl Log {
         let index = self.index.lock();
         let waiting: u64 = self
             .sealed
-            .range(self.checkpoint_at..)
+            .range(self.checkpoint_before..)
             .filter(|(number, _)| index.fold.segments().get(number).is_none_or(|share| share.alive == 0))
             .map(|(_, bytes)| bytes)
             .sum();
@@ -258,7 +269,7 @@ impl Log {
         let mut dead = Vec::new();
         {
             let mut index = self.index.lock();
-            for &number in self.sealed.range(..self.checkpoint_at).map(|(number, _)| number) {
+            for &number in self.sealed.range(..self.checkpoint_before).map(|(number, _)| number) {
                 if index.fold.segments().get(&number).is_none_or(|share| share.alive == 0) {
                     dead.push(number);
                 }
@@ -295,7 +306,7 @@ impl Log {
         }
         let disk_bytes: u64 = self.sealed.values().sum();
         let index = self.index.lock();
-        let candidates = self.sealed.range(..self.checkpoint_at);
+        let candidates = self.sealed.range(..self.checkpoint_at).filter(|(number, _)| !self.unclean.contains(number));
         let shares = candidates.filter_map(|(number, _)| Some((*number, *index.fold.segments().get(number)?)));
         let (number, share) = shares.min_by_key(|(_, share)| share.alive * 1000 / share.total.max(1))?;
         // The fuller the disk, the more is moved to free a little.
@@ -313,14 +324,18 @@ impl Log {
     fn clean(&mut self, victim: SegmentNumber, time: Moment) -> io::Result<()> {
         let Some(segment) = self.index.lock().files.get(&victim).cloned() else { return Ok(()) };
         let contents = segment.read()?;
+        if !contents.unreadable.is_empty() {
+            // The disk may give it another time; what cannot be read must not be taken for lost here.
+            self.unclean.insert(victim);
+            return Ok(());
+        }
         let mut moved = Vec::new();
         for scanned in segment.scan(&contents) {
             let Scanned::Record { bytes: record, .. } = scanned else { continue };
-            let (message, deliveries) = match Record::decode(record) {
-                Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) => {
-                    (message, deliveries)
-                }
-                _ => continue,
+            let Ok(Record::Publish { message, deliveries, .. } | Record::Moved { message, deliveries }) =
+                Record::decode(record)
+            else {
+                continue;
             };
             let (mut count, mut encoded) = (0, Vec::new());
             {
@@ -364,7 +379,7 @@ impl Log {
     }
 
     /// Writes and syncs whole records. Returns which of them stand in which segment.
-    fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<Vec<(Range<usize>, SegmentNumber)>> {
+    fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<Placed> {
         let begun = Instant::now();
         let length = bytes.len();
         bytes.extend_from_slice(&END);
@@ -382,7 +397,7 @@ impl Log {
     }
 
     /// Writes the first `length` of `bytes`; there is room for [`END`] behind them.
-    fn try_write(&mut self, bytes: &mut [u8], length: usize) -> io::Result<(Vec<(Range<usize>, SegmentNumber)>, u64)> {
+    fn try_write(&mut self, bytes: &mut [u8], length: usize) -> io::Result<(Placed, u64)> {
         let (mut placed, mut pages, mut at) = (Vec::new(), 0, 0);
         while at < length {
             let first = record_length(&bytes[at..]);

@@ -35,14 +35,7 @@ pub(super) fn read(disk: &Disk, queue: QueueId, from: u64, messages: usize, byte
     for attempt in 1.. {
         let (runs, is_last, files) = plan(disk, queue, from, messages, bytes);
         let planned: u64 = runs.iter().map(|run| run.last - run.first + 1).sum();
-        let is_short = planned < messages as u64 && (is_last || runs.is_empty());
-        // A reading waits longer than what came behind it.
-        let misses_any = || {
-            runs.last().is_some_and(|run| {
-                planned < run.last - from + 1 && disk.may_hold(queue, Sequences { first: from, last: run.last })
-            })
-        };
-        if !flushed && (is_short || misses_any()) {
+        if !flushed && planned < messages as u64 && (is_last || runs.is_empty()) {
             // What comes next may still be on its way to the disk.
             disk.flush()?;
             flushed = true;
@@ -176,8 +169,8 @@ fn collect(
     let bookmark = disk.bookmarks().get(&queue).copied();
     let offset = bookmark.filter(|mark| mark.segment == segment.number && mark.sequence <= first);
     let mut search = Search { queue, wanted, missing, found };
-    match search.run_from(segment, offset.map_or(FIRST_RECORD, |mark| mark.offset))? {
-        Some(offset) => {
+    match search.run_from(segment, offset.map_or(FIRST_RECORD, |mark| mark.offset)) {
+        Ok(Some(offset)) => {
             let mark = Bookmark { segment: segment.number, sequence: last + 1, offset };
             let mut bookmarks = disk.bookmarks();
             if bookmarks.len() >= MAX_BOOKMARKS {
@@ -187,7 +180,7 @@ fn collect(
             bookmarks.insert(queue, mark);
         }
         // They need not stand in their order; and something may not be readable on the way.
-        None => search.run(segment)?,
+        Ok(None) | Err(_) => search.run(segment)?,
     }
     Ok(())
 }

@@ -84,14 +84,6 @@ impl Readings {
         }
     }
 
-    /// Whether any of these messages of a queue is among them.
-    pub fn holds(&self, queue: QueueId, Sequences { first, last }: Sequences) -> bool {
-        if last - first < self.by_delivery.len() as u64 {
-            return (first..=last).any(|sequence| self.by_delivery.contains_key(&Delivered { queue, sequence }));
-        }
-        self.by_delivery.keys().any(|known| known.queue == queue && (first..=last).contains(&known.sequence))
-    }
-
     /// When the next one is due: those of queues `wait` after they came.
     pub fn due_at(&mut self, wait: Duration) -> Option<Instant> {
         if self.bytes > MAX_BYTES {

@@ -40,9 +40,8 @@ pub(super) fn recover(filesystem: &dyn Filesystem) -> Result<Recovered, SegmentE
     let (begun, unused): (Vec<_>, Vec<_>) = found.into_iter().partition(|opened| opened.state != State::NotBegun);
     let segments: Vec<Segment> = begun.into_iter().map(|opened| opened.segment).collect();
     let spares = unused.into_iter().map(|opened| opened.segment).collect();
-    let salt = match salt.or_else(Salt::random) {
-        Some(salt) => salt,
-        None => return Err(io_error("no random numbers", io::ErrorKind::Unsupported.into())),
+    let Some(salt) = salt.or_else(Salt::random) else {
+        return Err(io_error("no random numbers", io::ErrorKind::Unsupported.into()));
     };
     // A process that was killed may have left what only the system's memory holds. What is found now counts from now on.
     for Segment { number, file, .. } in &segments {

@@ -92,7 +92,8 @@ impl<'a> Scan<'a> {
 
     fn torn_bytes(&self) -> u64 {
         let rest = &self.bytes[self.offset..];
-        if rest.iter().take(HEADER_BYTES).all(|byte| *byte == 0) {
+        // Where no record fits, no end does: an earlier use of the file may show.
+        if rest.len() < END.len() || rest.iter().take(HEADER_BYTES).all(|byte| *byte == 0) {
             return 0;
         }
         let whole = rest.first_chunk::<HEADER_BYTES>().map(|header| checksum::split_header(*header).0 as usize);
@@ -217,6 +218,17 @@ mod tests {
         let records = sealed(0..3, seed());
         write(&mut bytes, BEGIN, &records);
         assert_eq!(scan(&bytes, 4096), (vec![0, 1, 2], vec![], ((BEGIN + records.len()) as u64, 0)));
+    }
+
+    #[test]
+    fn an_earlier_use_that_shows_where_no_record_fits_is_not_torn() {
+        let records = sealed(0..3, seed());
+        let end = BEGIN + records.len();
+        for left in 1..END.len() {
+            let mut bytes = vec![0xA5; end + left];
+            bytes[BEGIN..end].copy_from_slice(&records);
+            assert_eq!(scan(&bytes, bytes.len()), (vec![0, 1, 2], vec![], (end as u64, 0)));
+        }
     }
 
     #[test]

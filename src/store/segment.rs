@@ -140,7 +140,8 @@ impl Segment {
         let name = file_name(number);
         let bytes = bytes.max((HEADER_BYTES + END.len()) as u64);
         let made = folder.create(&name).and_then(|file| {
-            let zeros = vec![0; CHUNK_BYTES.min(bytes as usize)];
+            // Page by page: what is written as one is kept, and written again, as one.
+            let zeros = vec![0; PAGE_BYTES.min(bytes as usize)];
             let mut at = 0;
             while at < bytes {
                 let count = zeros.len().min((bytes - at) as usize);

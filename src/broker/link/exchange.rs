@@ -1,12 +1,11 @@
 //! What a link does with packets: everything but bytes.
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use super::pace::Pace;
+use super::promises::{Promise, Promises, Waiting};
+use super::reading::Reading;
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::delivery::Delivery;
@@ -18,13 +17,9 @@ use crate::broker::{sys_topics, turn};
 use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
-use crate::mqtt::frame::Frame;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
-use crate::store::{Batch, Pending, Receipt, Record, Ticket};
-
-/// Bytes of replies that wait for commits; beyond that nothing is read.
-const MAX_WAITING_BYTES: usize = 64 * 1024;
+use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
 const RESUMED_MS: u64 = 1000;
@@ -63,13 +58,7 @@ pub(super) struct Exchange {
     write_decisions: WriteDecisions,
     /// What only a dialled link has; boxed, because most are accepted.
     dialled: Option<Box<Dialled>>,
-    /// Replies that wait for the commit of what they promise, in order. Beyond as many as the peer may have in flight,
-    /// and beyond [`MAX_WAITING_BYTES`], nothing is read.
-    waiting: VecDeque<Promised>,
-    waiting_bytes: usize,
-    /// The ticket that the link's task is woken for.
-    woken_for: Ticket,
-    pace: Pace,
+    promises: Promises,
     /// Whether the journal had no room when this connection put something into it.
     wants_room: bool,
     /// QoS 1 and 2 messages that came on this connection and whose PUBACK, PUBCOMP or refusing PUBREC has not left.
@@ -85,18 +74,6 @@ pub(super) struct Exchange {
     allowance_at: Millis,
 }
 
-/// Replies that leave when what they promise is committed.
-#[derive(Debug)]
-struct Promised {
-    /// What records it.
-    ticket: Ticket,
-    /// What records the messages that it says something of, where that was begun before.
-    behind: Option<Arc<Pending>>,
-    replies: Vec<u8>,
-    /// Of the messages that are open, those whose exchange ends with them.
-    over: u32,
-}
-
 /// What only a dialled link has.
 #[derive(Debug)]
 pub(super) struct Dialled {
@@ -104,47 +81,6 @@ pub(super) struct Dialled {
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When it resumed a session that the server still had.
     pub(super) resumed_at: Option<Millis>,
-}
-
-/// What one read batch collects.
-pub(super) struct Reading {
-    pub(super) now: Millis,
-    /// The packet at hand, where it is a large one and may be kept as it is.
-    pub(super) frame: Option<Arc<Frame>>,
-    pub(super) batch: Batch,
-    replies: Vec<u8>,
-    /// Those of the replies that promise nothing and have no place in an order: they need not wait for the others.
-    unbound: Vec<Range<usize>>,
-    /// Whether the peer waits for one that is not the answer to a PUBLISH or PUBREL.
-    is_asked: bool,
-    /// What the replies must not overtake: the record of a message that was received before.
-    behind: Option<Arc<Pending>>,
-    acknowledgements: Vec<Acknowledgement>,
-    received: Tally,
-    /// Of the messages that are open, those whose exchange ends with `replies`.
-    over: u32,
-    /// Whole packets that have come, and their bytes.
-    pub(super) packets: u64,
-    pub(super) bytes: usize,
-}
-
-impl Default for Box<Reading> {
-    fn default() -> Self {
-        Self::new(Reading {
-            now: Millis(0),
-            frame: None,
-            batch: Batch::default(),
-            replies: Vec::new(),
-            unbound: Vec::new(),
-            is_asked: false,
-            behind: None,
-            acknowledgements: Vec::new(),
-            received: Tally::default(),
-            over: 0,
-            packets: 0,
-            bytes: 0,
-        })
-    }
 }
 
 impl Exchange {
@@ -168,10 +104,7 @@ impl Exchange {
             maximum_packet_size: usize::MAX,
             write_decisions: WriteDecisions::default(),
             dialled: None,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            woken_for: Ticket::NONE,
-            pace: Pace::default(),
+            promises: Promises::default(),
             wants_room: false,
             open: 0,
             awaits_retained: true,
@@ -572,17 +505,24 @@ impl Exchange {
         if ticket > Ticket::NONE && (received.publishes > 0 || is_held_up) && !journal.has_room() {
             self.wants_room = true;
         }
-        let over = std::mem::take(&mut reading.over);
-        let behind = reading.behind.take();
+        let (over, behind) = (std::mem::take(&mut reading.over), reading.behind.take());
         if !reading.replies.is_empty() {
-            if self.waiting.is_empty() && self.is_committed(ticket, behind.as_deref()) {
+            let mut promise = Promise { ticket, behind, replies: Vec::new(), over };
+            if self.promises.is_empty() && promise.is_committed(journal) {
                 self.slot.send(self.epoch, &reading.replies);
                 self.open = self.open.saturating_sub(over);
             } else {
-                let replies = self.send_unbound(reading);
+                let unbound;
+                (unbound, promise.replies) = reading.split_replies();
+                if !unbound.is_empty() {
+                    self.slot.send(self.epoch, &unbound);
+                }
                 // The receiver of messages waits for PUBREL alone, which matters where nothing else may be sent.
                 is_held_up |= has_releases && self.slot.is_window_full();
-                self.wait(Promised { ticket, behind, replies, over }, is_held_up, reading.now);
+                let inflight = self.entrance.limits.inflight;
+                let maximum = if self.version == Version::V5 { u32::from(inflight) } else { u32::MAX };
+                let peer = Waiting { open: self.open, maximum, is_held_up, now: reading.now };
+                self.promises.push(promise, peer, inflight, journal);
             }
             reading.replies.clear();
         }
@@ -591,85 +531,17 @@ impl Exchange {
         result
     }
 
-    fn is_committed(&self, ticket: Ticket, behind: Option<&Pending>) -> bool {
-        let journal = self.broker.router.journal();
-        journal.is_committed(ticket)
-            && behind.is_none_or(|behind| journal.ticket_of(behind).is_some_and(|ticket| journal.is_committed(ticket)))
-    }
-
-    /// Sends the replies that need not wait, and returns the others.
-    fn send_unbound(&self, reading: &Reading) -> Vec<u8> {
-        let (mut unbound, mut others) = (Vec::new(), Vec::new());
-        let mut at = 0;
-        for range in &reading.unbound {
-            others.extend_from_slice(&reading.replies[at..range.start]);
-            unbound.extend_from_slice(&reading.replies[range.clone()]);
-            at = range.end;
-        }
-        others.extend_from_slice(&reading.replies[at..]);
-        if !unbound.is_empty() {
-            self.slot.send(self.epoch, &unbound);
-        }
-        others
-    }
-
-    /// Has replies wait for what they promise, and the journal make haste where the peer can do nothing until then.
-    fn wait(&mut self, promised: Promised, is_held_up: bool, now: Millis) {
-        if promised.replies.is_empty() {
-            return;
-        }
-        let maximum = match self.version {
-            Version::V5 => u32::from(self.entrance.limits.inflight),
-            Version::V3 => u32::MAX,
-        };
-        let journal = self.broker.router.journal();
-        if self.pace.handle_wait(self.open, maximum, now) || is_held_up {
-            let newest = self.waiting.back().map_or(promised.ticket, |last| last.ticket.max(promised.ticket));
-            let behind = promised.behind.as_ref().and_then(|behind| journal.ticket_of(behind));
-            journal.hurry(behind.map_or(newest, |behind| behind.max(newest)));
-        }
-        self.waiting_bytes += promised.replies.len();
-        match self.waiting.back_mut() {
-            // It promises nothing, but must not overtake those that do.
-            Some(last) if promised.ticket == Ticket::NONE && promised.behind.is_none() => {
-                last.replies.extend_from_slice(&promised.replies);
-                last.over += promised.over;
-            }
-            _ => self.waiting.push_back(promised),
-        }
-    }
-
     /// Sends the replies whose promise has been committed meanwhile, in their order.
     pub(super) fn release_committed(&mut self, cx: &mut Context<'_>) {
-        let open = self.open;
+        let (open, journal) = (self.open, self.broker.router.journal());
         let mut released = false;
-        while let Some(promised) = self.waiting.front() {
-            let journal = self.broker.router.journal();
-            let mut ticket = promised.ticket;
-            if let Some(behind) = &promised.behind {
-                match journal.ticket_of(behind) {
-                    Some(behind) => ticket = ticket.max(behind),
-                    None => {
-                        // The connection before this one is about to append it, in another thread.
-                        cx.waker().wake_by_ref();
-                        break;
-                    }
-                }
-            }
-            if journal.poll_once(ticket, &mut self.woken_for, cx).is_pending() {
-                break;
-            }
-            if let Some(Promised { replies, over, .. }) = self.waiting.pop_front() {
-                self.slot.send(self.epoch, &replies);
-                self.waiting_bytes -= replies.len();
-                self.open = self.open.saturating_sub(over);
-                released = true;
-            }
+        while let Some((replies, over)) = self.promises.poll_next(journal, cx) {
+            self.slot.send(self.epoch, &replies);
+            self.open = self.open.saturating_sub(over);
+            released = true;
         }
         if released {
-            if self.waiting.is_empty() {
-                self.pace.handle_commit(open, clock::now());
-            }
+            self.promises.handle_sent(open, clock::now());
             turn::finish_batch();
         }
     }
@@ -693,9 +565,7 @@ impl Exchange {
         if self.wants_room && self.broker.router.journal().poll_room(cx).is_ready() {
             self.wants_room = false;
         }
-        self.wants_room
-            || self.waiting.len() > usize::from(self.entrance.limits.inflight)
-            || self.waiting_bytes > MAX_WAITING_BYTES
+        self.wants_room || self.promises.are_too_many(self.entrance.limits.inflight)
     }
 
     /// How long the peer is not read, because it has published faster than it may.

@@ -7,6 +7,8 @@ mod accept;
 mod dial;
 mod exchange;
 mod pace;
+mod promises;
+mod reading;
 
 use std::future::poll_fn;
 use std::io;
@@ -35,7 +37,8 @@ use crate::mqtt::packet::Disconnect;
 use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::net::{SocketReader, SocketWriter, Stream, Transport};
 use crate::store::Batch;
-use exchange::{Exchange, Reading};
+use exchange::Exchange;
+use reading::Reading;
 
 /// How long a peer that is not read counts as heard, each time anew.
 const DEAF: Duration = Duration::from_secs(5);
@@ -291,7 +294,9 @@ impl Link {
         }
         self.exchange.poll_commits(cx);
         self.exchange.release_committed(cx);
+        let is_deaf = self.poll_deaf(cx) || self.pause.is_some();
         if self.held.is_some()
+            && !is_deaf
             && let Err(end) = self.take_held(cx)
         {
             return Poll::Ready(end);
@@ -299,7 +304,7 @@ impl Link {
         if let Some(reason) = self.exchange.disconnect {
             return Poll::Ready(End::Peer(Some(reason)));
         }
-        if self.poll_deaf(cx) || self.pause.is_some() || self.held.is_some() {
+        if is_deaf || self.held.is_some() {
             attention = Attention::Wait;
         }
         if attention == Attention::Read {

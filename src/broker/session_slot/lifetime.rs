@@ -271,7 +271,6 @@ impl SessionSlot {
         }
     }
 
-    /// Records what is known of a durable session; where it had no connection it has one from then on.
     /// Records that the session is over, but for the messages `left`, which others still get: after a crash nobody
     /// finds it by its name.
     pub(in crate::broker) fn record_ending(&self, left: Sequences) -> Ticket {
@@ -297,6 +296,7 @@ impl SessionSlot {
         self.journal.append(&mut batch)
     }
 
+    /// Records what is known of a durable session; where it had no connection it has one from then on.
     pub(super) fn record_state(&self, outgoing: &Outgoing) {
         if !outgoing.durable || !self.journal.is_durable() {
             return;

@@ -213,10 +213,9 @@ impl Outgoing {
         }
     }
 
-    /// Whether the queue counts in the budget: those on disk, and those of bridges, but none that has bytes of its own.
+    /// Whether the queue counts in the budget: those on disk, and those of bridges.
     fn charges(&self, slot: &SessionSlot) -> bool {
-        let is_counted = if slot.is_bridge() { self.limits.bytes == usize::MAX } else { self.pager.is_some() };
-        is_counted && self.durable
+        self.durable && (self.pager.is_some() || slot.is_bridge())
     }
 
     pub(super) fn count_dropped(&mut self, slot: &SessionSlot, count: u64) {

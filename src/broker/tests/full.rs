@@ -232,3 +232,27 @@ fn a_bridge_drops_the_newest_where_it_is_to() {
         assert_eq!(waiting(&slot), (1, 2));
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_shares_takes_more_when_others_have_left_room() {
+    let world = World::in_memory();
+    let size = {
+        let mut message = Message::new(&TopicName::new("cloud/x").unwrap(), b"1");
+        message.qos = QoS::AtLeastOnce;
+        message.size() as u64
+    };
+    let first = bridge(&world, usize::MAX, WhenFull::Refuse);
+    let mut peer = world.connect(Version::V5, "publisher").await;
+    for _ in 0..2 {
+        assert_eq!(peer.publish(&Say::new("cloud/x", "1", QoS::AtLeastOnce)).await, ReasonCode::Success);
+    }
+    // What it may have has become less.
+    world.broker.budget().set(2 * size, WhenFull::DropOldest);
+    assert_eq!(peer.publish(&Say::new("cloud/x", "1", QoS::AtLeastOnce)).await, ReasonCode::Success);
+    assert_eq!(peer.publish(&Say::new("cloud/x", "1", QoS::AtLeastOnce)).await, ReasonCode::QuotaExceeded);
+    assert_eq!(waiting(&first), (3, 0));
+    // And now more: nobody tells the queue.
+    world.broker.budget().set(100 * size, WhenFull::DropOldest);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(peer.publish(&Say::new("cloud/x", "1", QoS::AtLeastOnce)).await, ReasonCode::Success);
+}

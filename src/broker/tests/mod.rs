@@ -10,6 +10,7 @@ mod paging;
 mod qos;
 mod redelivery;
 mod replies;
+mod restored;
 mod retained;
 mod session;
 mod shared;

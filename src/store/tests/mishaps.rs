@@ -127,6 +127,45 @@ fn what_a_killed_process_had_not_synced_survives_once_it_was_found() {
 }
 
 #[test]
+fn a_disk_without_room_for_another_segment_is_told_of_once_and_what_fits_is_committed() {
+    let disk = Simulated::new();
+    let statistics = Arc::<Statistics>::default();
+    let (told, hears) = std::sync::mpsc::channel();
+    statistics.watch(move |statistics| {
+        told.send(statistics.failure().map(|failure| failure.reason)).unwrap();
+    });
+    let options = JournalOptions { statistics: Arc::clone(&statistics), ..options() };
+    let (journal, _) = Journal::open_in(Arc::new(disk.clone()), &options).unwrap();
+    let until = |what: &dyn Fn() -> bool| {
+        while !what() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let commit = |write: &dyn Fn(&mut Batch)| {
+        let mut batch = Batch::default();
+        write(&mut batch);
+        let ticket = journal.append(&mut batch);
+        journal.hurry(ticket);
+        until(&|| journal.is_committed(ticket));
+    };
+    commit(&begin_session);
+    disk.set_capacity(Some(2 * SEGMENT_BYTES));
+    let mut sequence = 0;
+    until(&|| statistics.figures().segments > 0);
+    while statistics.failure().is_none() {
+        commit(&|batch| publish(batch, 1000, Some(sequence), None));
+        sequence += 1;
+    }
+    let failures = statistics.figures().failures;
+    commit(&|batch| publish(batch, 10, Some(sequence), None));
+    until(&|| statistics.figures().failures >= failures + 2);
+    assert_eq!(hears.try_iter().collect::<Vec<_>>(), [Some("the disk is full".into())]);
+    disk.set_capacity(None);
+    assert_eq!(hears.recv(), Ok(None));
+    assert!(journal.close());
+}
+
+#[test]
 fn a_checkpoint_that_was_not_completed_says_nothing() {
     for seed in 0..100 {
         let disk = Simulated::new();

@@ -4,9 +4,10 @@ mod expected;
 mod mishaps;
 mod model;
 mod reopening;
+mod threads;
 
 use std::sync::Arc;
 
 use super::simulated::{Chance, Simulated};
 use super::*;
-use crate::mqtt::{Message, Publication, QoS, TopicName};
+use crate::mqtt::{Message, Publication, QoS, Quality, Reading, Sampled, TopicName};

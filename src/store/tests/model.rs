@@ -708,7 +708,7 @@ fn cases(shipped: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn what_was_committed_survives_and_what_was_over_stays_over(steps in prop::collection::vec(step(), 1..250)) {

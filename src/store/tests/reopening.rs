@@ -66,3 +66,39 @@ fn a_backlog_is_read_back_in_order_and_its_room_comes_back() {
     let after = options.statistics.figures().disk_bytes;
     assert!(after < before / 2, "{after} of {before} bytes are still taken");
 }
+
+#[test]
+fn a_reading_that_is_not_written_yet_is_no_hole_in_a_page() {
+    let disk = Arc::new(Simulated::new());
+    let (journal, _) = Journal::open_in(disk, &JournalOptions::default()).unwrap();
+    let queue = journal.next_queue();
+    let mut batch = Batch::default();
+    session(&mut batch, queue, "away");
+    for sequence in 0..100 {
+        if sequence % 10 == 5 {
+            batch.deliver(Delivered { queue, sequence }, &How::plain(QoS::AtLeastOnce, false));
+            let mut message = Message::new(&TopicName::new("t").unwrap(), b"1");
+            message.reading = Some(Arc::new(Reading {
+                sampled: Sampled::at(0),
+                unit: None,
+                quality: Quality::Good,
+                device: "meter".into(),
+                point: None,
+            }));
+            batch.publish(&Publication::from_message(&message), None);
+        } else {
+            publish(&mut batch, "t", b"1", &[(queue.0, sequence)]);
+        }
+    }
+    let ticket = journal.append(&mut batch);
+    while !journal.is_committed(ticket) {
+        std::thread::yield_now();
+    }
+    let mut sequences = Vec::new();
+    while sequences.len() < 100 {
+        let page = journal.read(queue, sequences.len() as u64, 40, 1 << 20).unwrap();
+        assert!(!page.messages.is_empty());
+        sequences.extend(page.messages.iter().map(|message| message.sequence));
+    }
+    assert_eq!(sequences, (0..100).collect::<Vec<_>>());
+}
