@@ -19,7 +19,7 @@ test: peers ## every test, after installing the test peers that are missing
 	fi
 	cargo test $(LOCKED) --no-fail-fast
 
-soak: ## endurance and fairness, about six minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part
+soak: ## endurance, fairness and a backlog on disk, about six minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part
 	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} \
 	  cargo test --release $(LOCKED) --test it soak:: -- --nocapture --test-threads=1
 
