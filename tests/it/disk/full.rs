@@ -51,8 +51,8 @@ fn a_full_disk_gets_no_acknowledgement_and_goes_on_when_there_is_room() {
         let at_first = writer.acknowledged();
 
         disk.make_room();
-        writer.publish_until(&mut state, "ok").await;
         writer.settle().await;
+        state.until("ok").await;
         assert!(writer.acknowledged() > at_first);
         assert!(health(admin).starts_with("HTTP/1.1 200 "));
 
@@ -101,7 +101,7 @@ impl Writer {
         self.next - self.peer.unsettled() as u32
     }
 
-    /// Publishes as fast as it is let until the store's state is that.
+    /// Publishes as fast as it is let until the store's state is that. There must be little room.
     async fn publish_until(&mut self, state: &mut State, wanted: &str) {
         let publishing = async {
             while state.last != wanted {
@@ -143,6 +143,13 @@ impl State {
     async fn watch(port: u16) -> Self {
         let peer = subscriber(port, "watcher", "$SYS/gateway/store/state", QoS::AtMostOnce, None).await;
         Self { peer, last: String::new() }
+    }
+
+    async fn until(&mut self, wanted: &str) {
+        while self.last != wanted {
+            let happening = self.peer.patient_next().await;
+            self.note(&happening);
+        }
     }
 
     fn note(&mut self, happening: &Happening) {
