@@ -435,7 +435,7 @@ impl Writer {
         let since = |spacing: Duration| self.last_commit.map_or(now, |last| last + spacing);
         let committed = self.shared.committed.load(Ordering::Relaxed);
         // A page that is hardly filled wears the disk as a full one does: where several wait, more soon come.
-        let spacing = if pending.hurries > 1 { 2 * self.commit_min } else { self.commit_min };
+        let spacing = if pending.hurries > 1 { 3 * self.commit_min } else { self.commit_min };
         let held_up = (pending.hurried > committed)
             .then(|| if pending.bytes.len() >= pending.large { now } else { since(spacing) });
         let prompt = pending.prompt_since.map(|_| since(self.shared.commit));
