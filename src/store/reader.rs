@@ -151,6 +151,10 @@ impl Search<'_> {
                 break;
             }
         }
+        if self.missing > 0 && !contents.unreadable.is_empty() {
+            // The disk may give it another time.
+            return Err(io::Error::other("a part of the journal cannot be read"));
+        }
         Ok(())
     }
 }
