@@ -60,9 +60,13 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(configuration: config::Configuration) -> anyhow::Result<()> {
     let path = configuration.path.display().to_string();
     let name = configuration.resolved.gateway.clone();
+    // From the beginning: whoever ends it while it starts must not cut it off.
+    let interruption = tokio::spawn(interrupted());
     let gateway = Gateway::start(configuration).await?;
     tracing::info!(gateway = name, config = path, version = env!("CARGO_PKG_VERSION"), "started");
-    interrupted().await;
+    if let Err(error) = interruption.await {
+        tracing::error!(%error, "cannot wait for signals any more");
+    }
     gateway.stop().await;
     Ok(())
 }
