@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::settings::{Duration, Located, NotYet, OneOrMany, Qos, Secret, Size, Template};
+use crate::mapping::hop_payload::HopPayload;
+use crate::settings::{Bandwidth, Duration, Located, NotYet, OneOrMany, Qos, Rate, Secret, Size, Template};
 use crate::store::settings::WhenFull;
 
 /// One bridge.
@@ -58,9 +59,19 @@ pub struct Settings {
     /// The device's key in a cloud.
     #[serde(default)]
     pub key: Option<NotYet>,
-    /// Rate and bandwidth.
+    /// How fast messages go there. Default: as fast as they are taken.
     #[serde(default)]
-    pub limit: Option<NotYet>,
+    pub limit: LimitSettings,
+}
+
+/// How fast messages go to the far broker; what has `priority: high` counts, and does not wait.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Messages, `50/s` for example.
+    pub rate: Option<Rate>,
+    /// Bytes of packets, `32KB/s` for example.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// The protocol version spoken with the far broker.
@@ -112,18 +123,44 @@ pub struct Route {
     /// On `receive`: how old a message may be when it arrives. Default: any age.
     #[serde(default)]
     pub max_age: Option<Located<Duration>>,
-    /// Which of several waiting messages goes first.
+    /// On `send`: which of several waiting messages goes first, `high`, `normal` or `low`. Default `normal`. Results of
+    /// commands (`.../set/result`) are `high` on any route.
     #[serde(default)]
-    pub priority: Option<NotYet>,
-    /// Several messages in one.
+    pub priority: Option<Located<Priority>>,
+    /// On `send`: several messages of one topic go as one JSON array. Default: each by itself.
     #[serde(default)]
-    pub batch: Option<NotYet>,
-    /// Only the newest in a while.
+    pub batch: Option<Located<BatchSettings>>,
+    /// On `send`: of each topic one message in this time goes, the newest. Default: all.
     #[serde(default)]
-    pub every: Option<NotYet>,
-    /// Another form of payload on this route.
+    pub every: Option<Located<Duration>>,
+    /// On `send`: what becomes of the payload: `plain`, `json` or a template. Default: it goes as it was published.
     #[serde(default)]
-    pub payload: Option<NotYet>,
+    pub payload: Option<Located<HopPayload>>,
+}
+
+/// Which of several waiting messages goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others, and without waiting for `limit`.
+    High,
+    /// In the order in which they came.
+    #[default]
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+/// Several messages in one.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSettings {
+    /// How long the first of them waits for others, `100ms` to `1h`. Default `10s`.
+    #[serde(default)]
+    pub every: Option<Located<Duration>>,
+    /// The most of them, 2 to 1000. Default 200.
+    #[serde(default)]
+    pub max: Option<Located<u16>>,
 }
 
 /// RETAIN on the other side.
@@ -176,8 +213,8 @@ pub struct QueueSettings {
     /// What happens to a message for which it has no room: `drop_oldest`, `drop_newest` or `refuse`, for example
     /// `refuse` to have publishers hear of it. Default: what `storage` has for all.
     pub when_full: Option<WhenFull>,
-    /// How long a message waits.
-    pub expire: Option<NotYet>,
+    /// How long a message waits; an older one is dropped, and counted. Default: for ever.
+    pub expire: Option<Located<Duration>>,
 }
 
 impl<'de> Deserialize<'de> for Retain {

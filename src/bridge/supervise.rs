@@ -325,6 +325,8 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
             order: u16::try_from(order).unwrap_or(u16::MAX),
             remap: route.remap.clone(),
             except: route.except.clone(),
+            payload: route.payload.clone(),
+            lane: route.lane,
         })),
     }
 }

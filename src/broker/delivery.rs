@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::lanes;
+use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::{QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
@@ -80,6 +82,10 @@ pub struct Route {
     pub remap: Remap,
     /// Topics that the route does not take.
     pub except: Vec<TopicFilter>,
+    /// What becomes of payloads when they are sent.
+    pub payload: HopPayload,
+    /// The lane in which its messages wait; see [`lanes`].
+    pub lane: u8,
 }
 
 impl Route {
@@ -91,6 +97,11 @@ impl Route {
             return false;
         }
         !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
+    }
+
+    /// The lane in which a message of `topic` waits: who has sent a command waits for its result.
+    pub fn lane_of(&self, topic: &str) -> u8 {
+        if topic.ends_with("/set/result") { lanes::HIGH } else { self.lane }
     }
 }
 
@@ -172,6 +183,8 @@ mod tests {
             order: 0,
             remap: Remap::new(TopicFilter::new(from).unwrap(), None).unwrap(),
             except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
+            payload: HopPayload::default(),
+            lane: lanes::NORMAL,
         }
     }
 

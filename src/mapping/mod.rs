@@ -1,5 +1,6 @@
 //! From what a device says to what is published: pure, without sockets, clock or runtime.
 
+pub mod hop_payload;
 pub mod json_path;
 pub mod limits;
 pub mod linear;

@@ -17,7 +17,7 @@ pub use endpoint::{Endpoint, EndpointError, is_loopback, split_host};
 pub use located::{LOCATED, Located, Mistake, NOT_AVAILABLE_YET, NotYet, Place};
 pub use one_or_many::{ONE_OR_MANY, OneOrMany};
 pub use qos::Qos;
-pub use quantity::{Duration, Rate, Size};
+pub use quantity::{Bandwidth, Duration, Rate, Size};
 pub use secret::Secret;
 pub use template::{Template, TemplateError};
 pub use words::{nearest, one_of};

@@ -1,4 +1,4 @@
-//! Durations `500ms 5s 1m 1h 1d`, sizes `64KB 512MB`, rates `50/s`.
+//! Durations `500ms 5s 1m 1h 1d`, sizes `64KB 512MB`, rates `50/s`, bandwidths `32KB/s`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,9 +17,14 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Rate(pub f64);
 
+/// Bytes per second: `32KB/s`, `1MB/m` or `500MB/d`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Bandwidth(pub f64);
+
 const DURATION_HELP: &str = "a duration is a number with ms, s, m, h or d, for example 500ms, 5s or 1d";
 const SIZE_HELP: &str = "a size is a number with B, KB, MB or GB, for example 64KB";
 const RATE_HELP: &str = "a rate is a number per s, m or h, for example 50/s";
+const BANDWIDTH_HELP: &str = "a bandwidth is a size per s, m, h or d, for example 32KB/s";
 
 impl Duration {
     /// `seconds` seconds.
@@ -107,6 +112,26 @@ impl FromStr for Rate {
     }
 }
 
+impl FromStr for Bandwidth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (size, unit) = text.split_once('/').ok_or(BANDWIDTH_HELP)?;
+        let size: Size = size.trim().parse().map_err(|_| BANDWIDTH_HELP)?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return Err(BANDWIDTH_HELP.into()),
+        };
+        if size.0 == 0 {
+            return Err(BANDWIDTH_HELP.into());
+        }
+        Ok(Self(size.0 as f64 / seconds))
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -143,7 +168,7 @@ macro_rules! deserialize_from_text {
     };
 }
 
-deserialize_from_text!(Duration: "a duration", Size: "a size", Rate: "a rate");
+deserialize_from_text!(Duration: "a duration", Size: "a size", Rate: "a rate", Bandwidth: "a bandwidth");
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +190,9 @@ mod tests {
         assert_eq!("64KB".parse(), Ok(Size(65_536)));
         assert_eq!("1000".parse(), Ok(Size(1000)));
         assert_eq!("30/m".parse(), Ok(Rate(0.5)));
+        assert_eq!("32KB/s".parse(), Ok(Bandwidth(32_768.0)));
+        assert_eq!("60KB / m".parse(), Ok(Bandwidth(1024.0)));
+        assert!(["32KB", "0/s", "1KB/w"].iter().all(|wrong| wrong.parse::<Bandwidth>().is_err()));
         for wrong in ["5", "s", "5 parsecs", "-1s", ""] {
             assert!(wrong.parse::<Duration>().is_err(), "{wrong}");
         }

@@ -5,6 +5,7 @@ use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::session_slot::{Acknowledgement, Attachment, SessionSlot, Turn};
 use crate::broker::{LocalClient, QueueLimits, WhenFull};
 use crate::clock;
+use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::connection::Sender;
 use crate::mqtt::{Message, Remap, TopicFilter, TopicName};
 use crate::store::Batch;
@@ -12,7 +13,8 @@ use crate::store::Batch;
 /// A bridge without link that sends `cloud/#`.
 fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlot> {
     let remap = Remap::new(TopicFilter::new("cloud/#").unwrap(), None).unwrap();
-    let route = Route { name: "cloud/#".into(), order: 0, remap, except: vec![TopicFilter::new("cloud/no").unwrap()] };
+    let except = vec![TopicFilter::new("cloud/no").unwrap()];
+    let route = Route { name: "cloud/#".into(), order: 0, remap, except, payload: HopPayload::default(), lane: 0 };
     let delivery = Arc::new(Delivery {
         qos: DeliveryQoS::Exactly(QoS::AtLeastOnce),
         retain: RetainRule::AsPublished,

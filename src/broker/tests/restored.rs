@@ -188,6 +188,8 @@ fn route(from: &str, order: u16) -> Arc<Delivery> {
             order,
             remap: Remap::new(from, None).unwrap(),
             except: Vec::new(),
+            payload: crate::mapping::hop_payload::HopPayload::default(),
+            lane: 0,
         })),
         ..Delivery::at_most(QoS::AtLeastOnce)
     })

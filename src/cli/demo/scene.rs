@@ -352,6 +352,8 @@ pub mod tests {
             retain: Retain::Keep,
             except: Vec::new(),
             max_age: None,
+            payload: crate::mapping::hop_payload::HopPayload::default(),
+            lane: 0,
             place: Place::default(),
         }
     }

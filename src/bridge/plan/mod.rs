@@ -1,0 +1,201 @@
+//! A bridge's settings with all names put in and all rules checked: what the bridge runs on.
+
+mod resolver;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use super::settings::{Retain, Settings, Version};
+use crate::broker::lanes::{LaneSettings, Throttling};
+use crate::mapping::hop_payload::HopPayload;
+use crate::mqtt::{QoS, Remap, TopicFilter, TopicName};
+use crate::settings::{Located, Mistake, Place, Secret};
+use crate::store::settings::WhenFull;
+use resolver::{Direction, Resolver};
+
+/// A bridge, ready to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Brokers to try in this order; at least one.
+    pub servers: Vec<Server>,
+    /// User name of the CONNECT.
+    pub username: Option<String>,
+    /// Password of the CONNECT.
+    pub password: Option<Secret>,
+    /// Client id of the CONNECT.
+    pub client_id: String,
+    /// Session expiry in seconds; 0 is a clean session.
+    pub session_seconds: u32,
+    /// Keep alive in seconds, 1 to 65,535.
+    pub keep_alive_seconds: u16,
+    /// The version to begin with.
+    pub version: Version,
+    /// Certificates; `None` means those of the system and none of our own.
+    pub tls: Option<TlsFiles>,
+    /// What goes there; the first that matches.
+    pub send: Vec<PlannedRoute>,
+    /// What comes from there.
+    pub receive: Vec<PlannedRoute>,
+    /// What the far broker publishes when we are gone.
+    pub will: Option<Will>,
+    /// The most bytes that wait; `None` shares what all have.
+    pub queue_bytes: Option<u64>,
+    /// What happens to a message beyond them; `None` is what happens in all queues.
+    pub when_full: Option<WhenFull>,
+    /// How long a message waits; `None` is for ever.
+    pub expire: Option<std::time::Duration>,
+    /// How fast messages go.
+    pub throttling: Throttling,
+    /// The lanes of its queue besides the normal one.
+    pub lanes: Vec<LaneSettings>,
+}
+
+/// A broker to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// A name or an address.
+    pub host: String,
+    /// 1 to 65,535.
+    pub port: u16,
+    /// Whether TLS is spoken: `mqtts`.
+    pub tls: bool,
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// Certificates in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A route, ready to be matched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRoute {
+    /// Which messages, and their topics on the other side.
+    pub remap: Remap,
+    /// The QoS of the hop.
+    pub qos: RouteQos,
+    /// RETAIN on the other side.
+    pub retain: Retain,
+    /// Messages that do not take this route.
+    pub except: Vec<TopicFilter>,
+    /// On `receive`: the greatest age.
+    pub max_age: Option<std::time::Duration>,
+    /// On `send`: how the payload is made.
+    pub payload: HopPayload,
+    /// On `send`: in which lane its messages wait: 0 is the normal one, others are those of [`Plan::lanes`] from 1 on.
+    pub lane: u8,
+    /// Where it stands in the configuration.
+    pub place: Place,
+}
+
+/// The QoS of a hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteQos {
+    /// The message's own, at most this.
+    AtMost(QoS),
+    /// This, whatever the message has.
+    Exactly(QoS),
+}
+
+impl RouteQos {
+    /// The QoS of the hop for a message of `own`.
+    pub fn of(self, own: QoS) -> QoS {
+        match self {
+            Self::AtMost(most) => own.min(most),
+            Self::Exactly(qos) => qos,
+        }
+    }
+}
+
+/// A will, and with other payloads the birth message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Its topic on the far broker.
+    pub topic: TopicName,
+    /// Its payload.
+    pub payload: String,
+    /// Its QoS.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+}
+
+impl Settings {
+    /// Puts the names in and checks every rule; `name` is the bridge's. Relative paths are those of `folder`.
+    ///
+    /// # Errors
+    /// All that is wrong in this bridge, each with its place.
+    pub fn resolve(&self, gateway: &str, name: &Located<String>, folder: &Path) -> Result<Plan, Vec<Mistake>> {
+        self.plan(gateway, name, folder, true)
+    }
+
+    /// What is wrong in a bridge of which some values could not be read, as far as the rest shows it.
+    pub fn mistakes_of_the_rest(&self, gateway: &str, name: &Located<String>, folder: &Path) -> Vec<Mistake> {
+        self.plan(gateway, name, folder, false).err().unwrap_or_default()
+    }
+
+    fn plan(
+        &self,
+        gateway: &str,
+        name: &Located<String>,
+        folder: &Path,
+        is_complete: bool,
+    ) -> Result<Plan, Vec<Mistake>> {
+        let bridge = name.value.as_str();
+        let mut resolver =
+            Resolver { gateway, bridge, is_complete, mistakes: Vec::new(), lanes: LaneSettings::of_every_bridge() };
+        if self.url.is_empty() && is_complete {
+            resolver.mistakes.push(name.mistake(format!("`{bridge}` has no `url`")));
+        }
+        let servers = self.url.iter().filter_map(|url| resolver.server(url)).collect();
+        let send = resolver.routes(&self.send, Direction::Send);
+        let receive = resolver.routes(&self.receive, Direction::Receive);
+        resolver.version_rules(self, &send, &receive);
+        let will = resolver.will(self, &send);
+        let client_id = match &self.client_id {
+            Some(template) => resolver.client_id(template),
+            None => format!("{gateway}-{bridge}"),
+        };
+        let username = self.username.as_ref().map(|template| resolver.expand(template).unwrap_or_default());
+        if let (Some(password), None, true) = (&self.password, &self.username, is_complete) {
+            // MQTT 3.1.1 has no password without a user name [MQTT-3.1.2-22].
+            resolver.mistakes.push(password.mistake("a `password` wants a `username`"));
+        }
+        let plan = Plan {
+            name: bridge.into(),
+            servers,
+            username,
+            password: self.password.as_ref().map(|password| password.value.clone()),
+            client_id,
+            session_seconds: resolver.session(self),
+            keep_alive_seconds: resolver.keep_alive(self),
+            version: self.mqtt,
+            tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)),
+            send: send.into_iter().flatten().collect(),
+            receive: receive.into_iter().flatten().collect(),
+            will,
+            queue_bytes: self.queue.limit.map(|limit| limit.0),
+            when_full: self.queue.when_full,
+            expire: resolver.expire(self),
+            throttling: Throttling {
+                rate: self.limit.rate.map(|rate| rate.0),
+                bandwidth: self.limit.bandwidth.map(|bandwidth| bandwidth.0),
+            },
+            lanes: resolver.lanes,
+        };
+        if resolver.mistakes.is_empty() { Ok(plan) } else { Err(resolver.mistakes) }
+    }
+}
