@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
+use super::cloud::Credentials;
 use super::plan::{Plan, PlannedRoute, RouteQos, Server};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
@@ -91,27 +92,39 @@ impl Bridge {
         // Which of the servers, in which version, and how many have not answered in a row.
         let (mut at, mut version, mut silent) = (0, self.preferred(), 0);
         let mut has_spoken_5 = false;
+        // A cloud may take only so many CONNECTs.
+        let mut next_connect = Instant::now();
         loop {
             let server = &self.plan.servers[at];
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                () = tokio::time::sleep_until(next_connect) => {}
+            }
+            next_connect =
+                Instant::now() + self.plan.cloud.as_ref().map_or(Duration::ZERO, |cloud| cloud.rules.connect_interval);
             let attempt = self.connect(server, version, tls.as_ref(), first);
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
                 connected = attempt => connected,
             };
             match connected {
-                Ok(welcome) => {
+                Ok(connected) => {
                     tracing::info!(
-                        bridge, %server, ?version, session_present = welcome.session_present,
+                        bridge, %server, ?version, session_present = connected.welcome.session_present,
                         "bridge connected"
                     );
                     self.health.connected();
                     first = false;
                     has_spoken_5 |= version == Version::V5;
                     let since = Instant::now();
-                    let end = self.drive(welcome, version, &cancelled).await;
+                    let end = self.drive(connected, version, &cancelled).await;
                     if cancelled.is_cancelled() {
                         return;
                     }
+                    let Some(end) = end else {
+                        tracing::debug!(bridge, %server, "connecting anew, before the credentials end");
+                        continue;
+                    };
                     backoff.connected_for(since.elapsed());
                     let reason = describe(&end);
                     tracing::warn!(bridge, %server, reason, "link lost");
@@ -171,8 +184,10 @@ impl Bridge {
         version: Version,
         tls: Option<&Arc<ClientConfig>>,
         first: bool,
-    ) -> Result<Welcome, Failed> {
+    ) -> Result<Connected, Failed> {
         let plan = &self.plan;
+        let credentials =
+            plan.cloud.as_ref().and_then(|cloud| cloud.credentials(&server.host, clock::wall_ms().div_euclid(1000)));
         let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), DIAL_TIMEOUT)
             .await
             .map_err(|error| Failed { error: error.to_string(), version_3: Version3::No })?;
@@ -180,8 +195,12 @@ impl Bridge {
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
         connect.keep_alive = plan.keep_alive_seconds;
-        connect.username = plan.username.as_deref();
-        connect.password = plan.password.as_ref().map(|password| password.reveal().as_bytes());
+        let (username, password) = match &credentials {
+            Some(Credentials { username, password, .. }) => (Some(username), password.as_ref()),
+            None => (plan.username.as_ref(), plan.password.as_ref()),
+        };
+        connect.username = username.map(String::as_str);
+        connect.password = password.map(|password| password.reveal().as_bytes());
         connect.will = plan.will.as_ref().map(|will| ConnectWill {
             topic: will.topic.as_str(),
             payload: will.payload.as_bytes(),
@@ -199,7 +218,9 @@ impl Bridge {
             receive: Arc::clone(&self.receive),
             timeout: DIAL_TIMEOUT,
         };
-        link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
+        let renew_after = credentials.as_ref().and_then(|credentials| credentials.renew_after);
+        let dialled = link::dial(&self.broker, &self.slot, transport, hello).await;
+        dialled.map(|welcome| Connected { welcome, renew_after }).map_err(|error| {
             let version_3 = match &error {
                 link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => Version3::Wanted,
                 link::DialError::Closed => Version3::Guessed,
@@ -210,9 +231,13 @@ impl Bridge {
     }
 
     /// Drives a link until it ends or the gateway stops.
-    async fn drive(&self, welcome: Welcome, version: Version, cancelled: &CancellationToken) -> link::End {
-        let Welcome { mut link, server_keep_alive, .. } = welcome;
+    /// `None` where it has ended in order, to connect with new credentials.
+    async fn drive(&self, connected: Connected, version: Version, cancelled: &CancellationToken) -> Option<link::End> {
+        let Connected { welcome: Welcome { mut link, server_keep_alive, .. }, renew_after } = connected;
         let epoch = link.epoch();
+        let since = Instant::now();
+        let renew_at = renew_after.map(|after| since + after);
+        let mut renewed = false;
         let keep_alive = server_keep_alive.unwrap_or(self.plan.keep_alive_seconds);
         let mut ping = tokio::time::interval(Duration::from_secs(u64::from(keep_alive.max(1))));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -223,7 +248,13 @@ impl Bridge {
                 tokio::select! {
                     end = &mut run => break end,
                     () = cancelled.cancelled() => {
-                        self.say_goodbye(epoch, version, run.as_mut()).await;
+                        let offline = self.status_message("offline");
+                        self.say_goodbye(epoch, version, offline, run.as_mut()).await;
+                        break link::End::Peer(Some(ReasonCode::Success));
+                    }
+                    () = tokio::time::sleep_until(renew_at.unwrap_or(since)), if renew_at.is_some() => {
+                        self.say_goodbye(epoch, version, None, run.as_mut()).await;
+                        renewed = true;
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     _ = ping.tick(), if keep_alive > 0 => self.ping(epoch, keep_alive),
@@ -231,7 +262,7 @@ impl Bridge {
             }
         };
         link.end(&end).await;
-        end
+        (!renewed).then_some(end)
     }
 
     /// Keeps the link alive, and ends it where nothing has come for one and a half keep alives.
@@ -246,11 +277,12 @@ impl Bridge {
         self.slot.flush_now();
     }
 
-    /// Lets what is in flight settle for a moment, says `offline`, then DISCONNECT.
+    /// Lets what is in flight settle for a moment, says `last_words`, then DISCONNECT.
     async fn say_goodbye(
         &self,
         epoch: u64,
         version: Version,
+        last_words: Option<Publish<'_>>,
         mut run: std::pin::Pin<&mut impl Future<Output = link::End>>,
     ) {
         let deadline = Instant::now() + DRAIN;
@@ -262,8 +294,8 @@ impl Bridge {
             }
         }
         let mut bytes = Vec::new();
-        if let Some(offline) = self.status_message("offline") {
-            offline.encode(version, &mut bytes);
+        if let Some(last_words) = last_words {
+            last_words.encode(version, &mut bytes);
         }
         Packet::Disconnect(crate::mqtt::packet::Disconnect::new(ReasonCode::Success)).encode(version, &mut bytes);
         self.slot.send(epoch, &bytes);
@@ -275,7 +307,7 @@ impl Bridge {
     /// What the will's topic says of us: `online` after each CONNACK, `offline` before a clean DISCONNECT.
     fn status_message(&self, status: &'static str) -> Option<Publish<'_>> {
         let will = self.plan.will.as_ref()?;
-        let payload = if status == "offline" { will.payload.as_bytes() } else { status.as_bytes() };
+        let payload = if status == "offline" { will.payload.as_bytes() } else { will.birth.as_bytes() };
         Some(Publish {
             dup: false,
             qos: QoS::AtMostOnce,
@@ -286,6 +318,12 @@ impl Bridge {
             payload,
         })
     }
+}
+
+/// A connection, and how long what it was entered with is good for.
+struct Connected {
+    welcome: Welcome,
+    renew_after: Option<Duration>,
 }
 
 /// Why there is no connection.
@@ -321,12 +359,16 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
         readable: None,
         share: None,
         route: Some(Arc::new(Route {
-            name: route.remap.from().as_str().into(),
+            name: match route.envelope.as_ref().and_then(|envelope| envelope.route_name()) {
+                Some(name) => name.into(),
+                None => route.remap.from().as_str().into(),
+            },
             order: u16::try_from(order).unwrap_or(u16::MAX),
             remap: route.remap.clone(),
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
+            envelope: route.envelope.clone(),
         })),
     }
 }
@@ -344,6 +386,7 @@ fn receive_route(route: &PlannedRoute) -> ReceiveRoute {
             Retain::Never => Some(false),
         },
         max_age: route.max_age.map(|age| u32::try_from(age.as_secs().max(1)).unwrap_or(u32::MAX)),
+        envelope: route.envelope.clone(),
     }
 }
 

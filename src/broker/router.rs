@@ -386,7 +386,7 @@ impl Subscription {
         if self.delivery.no_local && origin.slot.is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
             return false;
         }
-        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic))
+        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic, publication.payload))
             && self.delivery.may_read(publication.topic)
     }
 

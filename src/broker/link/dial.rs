@@ -178,7 +178,7 @@ pub async fn dial(
     broker.router.finish(&mut batch);
     let partial = input.split_off(length);
     let connected = Connected { slot: Arc::clone(slot), epoch };
-    let dialled = Dialled { receive: hello.receive, resumed_at: session_present.then_some(now) };
+    let dialled = Dialled { receive: hello.receive, resumed_at: session_present.then_some(now), connected_at: now };
     let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })

@@ -7,8 +7,10 @@ use std::task::Waker;
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
+use crate::broker::envelope::Sealed;
 use crate::broker::outbox::{Outbox, SHARED_PAYLOAD_BYTES};
 use crate::broker::turn;
+use crate::mapping::hop_payload::Outgoing;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Part, Sender, TooLarge};
@@ -154,11 +156,11 @@ impl Wire {
         publication: &Publication<'_>,
         now: Millis,
     ) -> Result<(), TooLarge> {
-        let shared = publication.payload.len() >= SHARED_PAYLOAD_BYTES;
+        let shared = publication.payload.len() >= SHARED_PAYLOAD_BYTES && header.delivery.route.is_none();
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
         let sender = &mut self.sender;
-        let mut encode = |topic: &str| {
+        let mut encode = |topic: &str, payload: &[u8]| {
             let header = PublishHeader {
                 dup: header.dup,
                 qos: header.qos,
@@ -172,16 +174,31 @@ impl Wire {
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
-            sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
+            sender.encode_publish(header, publication.properties, payload, part, buffer)
         };
         match &header.delivery.route {
-            None => encode(publication.topic)?,
+            None => encode(publication.topic, publication.payload)?,
             Some(route) => {
                 let mut remapped = String::with_capacity(publication.topic.len() + 32);
                 if !route.remap.apply(publication.topic, &mut remapped) {
                     return Err(TooLarge);
                 }
-                encode(&remapped)?;
+                let outgoing = Outgoing {
+                    topic: publication.topic,
+                    payload: publication.payload,
+                    reading: publication.reading().map(|reading| &**reading),
+                    arrived_ms: crate::clock::wall_ms(),
+                };
+                let mut shaped = Vec::new();
+                let payload =
+                    if route.payload.encode(&outgoing, &mut shaped) { &shaped[..] } else { publication.payload };
+                match route.envelope.as_ref().map(|envelope| envelope.seal(&remapped, payload, &outgoing)) {
+                    None | Some(Sealed::AsItIs) => encode(&remapped, payload)?,
+                    Some(Sealed::As { topic, payload: sealed }) => {
+                        encode(&topic, sealed.as_deref().unwrap_or(payload))?;
+                    }
+                    Some(Sealed::Nothing(_)) => return Err(TooLarge),
+                }
             }
         }
         self.sent.publishes += 1;

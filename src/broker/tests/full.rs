@@ -14,7 +14,15 @@ use crate::store::Batch;
 fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlot> {
     let remap = Remap::new(TopicFilter::new("cloud/#").unwrap(), None).unwrap();
     let except = vec![TopicFilter::new("cloud/no").unwrap()];
-    let route = Route { name: "cloud/#".into(), order: 0, remap, except, payload: HopPayload::default(), lane: 0 };
+    let route = Route {
+        name: "cloud/#".into(),
+        order: 0,
+        remap,
+        except,
+        payload: HopPayload::default(),
+        lane: 0,
+        envelope: None,
+    };
     let delivery = Arc::new(Delivery {
         qos: DeliveryQoS::Exactly(QoS::AtLeastOnce),
         retain: RetainRule::AsPublished,
