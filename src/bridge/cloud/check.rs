@@ -254,8 +254,7 @@ fn sent(
         }
     }
     // The topics of the others stand in properties and payloads.
-    let is_a_topic = !matches!(checked.preset, Preset::AzureIotHub | Preset::Thingsboard);
-    if let Some(planned) = planned.filter(|_| is_a_topic) {
+    if let Some(planned) = planned.filter(|_| checked.preset.has_topics()) {
         let to = planned.remap.to().unwrap_or(planned.remap.from());
         if let Some(problem) = rules.refuses_all_of(to.as_str()) {
             let place = written.to.as_ref().map_or(written.from.place, |to| to.place);

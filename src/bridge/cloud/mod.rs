@@ -18,11 +18,14 @@ mod tests;
 mod thingsboard;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::settings::Version;
+use crate::broker::lanes::Throttling;
+use crate::broker::session_slot::{Hop, RefusesTopic};
 use crate::mqtt::QoS;
 use crate::settings::Secret;
 
@@ -54,6 +57,14 @@ impl Preset {
             Self::Hivemq => &hivemq::RULES,
             Self::Emqx => &emqx::RULES,
             Self::Thingsboard => &thingsboard::RULES,
+        }
+    }
+
+    /// Whether it is a broker, with topics that one chooses.
+    pub fn has_topics(self) -> bool {
+        match self {
+            Self::Aws | Self::Hivemq | Self::Emqx => true,
+            Self::AzureIotHub | Self::Thingsboard => false,
         }
     }
 }
@@ -183,6 +194,22 @@ impl Cloud {
     /// What to say to the server `host` at `unix_seconds`; `None` where the configuration's user name and password hold.
     pub fn credentials(&self, host: &str, unix_seconds: i64) -> Option<Credentials> {
         self.device.as_ref().map(|device| device.credentials(host, unix_seconds))
+    }
+
+    /// What its servers take.
+    pub fn hop(&self, throttling: Throttling) -> Hop {
+        let rules = self.rules;
+        Hop {
+            maximum_qos: rules.max_qos,
+            retain_available: rules.retain != TakesRetain::No,
+            packet_bytes: rules.packet_bytes,
+            throttling,
+            // Topics of ours are no topics of theirs.
+            refuses: self
+                .preset
+                .has_topics()
+                .then(|| Arc::new(|topic: &str| rules.refuses(topic)) as Arc<RefusesTopic>),
+        }
     }
 
     /// The protocol that TLS names to the server at `port` (ALPN), where it wants one named.
