@@ -5,6 +5,7 @@ mod durable;
 mod flow;
 mod full;
 mod handshake;
+mod lanes;
 mod limits;
 mod paging;
 mod qos;
