@@ -49,7 +49,7 @@ impl Broker {
     /// # Errors
     /// Where messages cannot be read.
     pub fn bridge_slot(&self, name: &str, deliveries: &[Arc<Delivery>]) -> io::Result<Arc<SessionSlot>> {
-        let Some(session) = self.orphans().remove(name) else {
+        let Some(mut session) = self.orphans().remove(name) else {
             let slot = self.new_slot(name.into(), SessionKind::Bridge);
             slot.set_routes(deliveries.to_vec());
             slot.keep_for_ever();
@@ -57,6 +57,7 @@ impl Broker {
         };
         let slot = self.slot_of(name.into(), SessionKind::Bridge, session.queue);
         slot.set_routes(deliveries.to_vec());
+        slot.restore_notes(std::mem::take(&mut session.notes));
         self.fill(&slot, session, false)?;
         Ok(slot)
     }

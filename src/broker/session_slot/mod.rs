@@ -11,6 +11,7 @@
 
 mod flush;
 mod lifetime;
+mod notes;
 mod outgoing;
 mod paging;
 mod restore;
@@ -27,7 +28,7 @@ use crate::mqtt::connection::TooLarge;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
-use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionKind};
+use crate::store::{Batch, Delivered, Journal, Notes, Pending, QueueId, Record, SessionKind};
 pub(super) use lifetime::Remains;
 pub use lifetime::{Attachment, Due, Will};
 use outgoing::{Attached, Outgoing};
@@ -55,6 +56,7 @@ pub struct SessionSlot {
     awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
     journal: Arc<Journal>,
+    notes: Mutex<Notes>,
     /// A bridge's routes.
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
@@ -184,6 +186,7 @@ impl SessionSlot {
                 displacing: None,
             }),
             journal,
+            notes: Mutex::default(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
             metrics,

@@ -91,6 +91,8 @@ impl Display for Line<'_> {
                 identifier.map_or(Ok(()), |identifier| write!(into, " identifier {identifier}"))
             }
             Record::Unsubscribe { queue, filter } => write!(into, "unsubscribe queue {} {filter:?}", queue.0),
+            Record::Note { queue, key, value: "" } => write!(into, "note queue {} {key:?} removed", queue.0),
+            Record::Note { queue, key, value } => write!(into, "note queue {} {key:?} {value:?}", queue.0),
             Record::Time(Moment { now, wall_ms, is_synchronised, .. }) => {
                 let how = if *is_synchronised { "synchronised" } else { "not synchronised" };
                 write!(into, "time {} ms, {} on the wall, {how}", now.0, rfc3339(*wall_ms))
@@ -208,4 +210,18 @@ fn each(word: &str, values: impl IntoIterator<Item = impl Display>, into: &mut f
         write!(into, "{}{value}", if index == 0 { word } else { "," })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::QueueId;
+
+    #[test]
+    fn notes_are_told_with_what_others_have_chosen_in_quotes() {
+        let line = |value| {
+            Line { record: &Record::Note { queue: QueueId(4), key: "a\n", value }, with_payload: false }.to_string()
+        };
+        assert_eq!([line("x \u{1b}"), line("")], [r#"note queue 4 "a\n" "x \u{1b}""#, r#"note queue 4 "a\n" removed"#]);
+    }
 }
