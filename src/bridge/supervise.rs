@@ -57,6 +57,7 @@ impl Bridge {
         for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
+        broker.send_first_values(&slot);
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);

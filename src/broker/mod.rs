@@ -12,6 +12,7 @@ mod budget;
 mod buffers;
 pub mod delivery;
 mod delivery_queue;
+mod first_values;
 pub mod lanes;
 mod limits;
 pub mod link;

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
-use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
 use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
@@ -584,7 +584,7 @@ impl Exchange {
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         let mut awaiting = self.slot.awaiting_retained();
         while let Some(AwaitingRetained { filter, delivery, after }) = awaiting.front_mut() {
-            let has_room = || self.slot.has_room(self.epoch);
+            let has_room = |_: &Message| self.slot.has_room(self.epoch);
             if !self.broker.router.deliver_retained(&self.slot, filter.as_str(), after, delivery, &mut turn, has_room) {
                 break;
             }

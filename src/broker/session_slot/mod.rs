@@ -43,6 +43,8 @@ const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SessionSlot {
     client_id: Arc<str>,
+    /// Its name as a publisher; see [`SessionSlot::publisher`].
+    publisher: Arc<str>,
     kind: SessionKind,
     queue_id: QueueId,
     /// When the last whole packet came, in milliseconds of the broker's clock.
@@ -152,8 +154,13 @@ impl SessionSlot {
         journal: Arc<Journal>,
         metrics: Arc<BrokerMetrics>,
     ) -> Arc<Self> {
+        let publisher = match kind {
+            SessionKind::Client => Arc::clone(&client_id),
+            SessionKind::Bridge => format!("\0{client_id}").into(),
+        };
         Arc::new(Self {
             client_id,
+            publisher,
             kind,
             queue_id,
             last_heard: AtomicU64::new(0),
@@ -196,6 +203,12 @@ impl SessionSlot {
     /// The client identifier.
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
+    }
+
+    /// Who has published its messages: the client identifier; or the name of a bridge behind U+0000, which no client
+    /// identifier has [MQTT-1.5.4-2], because a client may have the name of a bridge.
+    pub fn publisher(&self) -> &Arc<str> {
+        &self.publisher
     }
 
     /// Its queue in the journal.

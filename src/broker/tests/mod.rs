@@ -2,6 +2,7 @@
 
 mod access;
 mod durable;
+mod first_values;
 mod flow;
 mod full;
 mod handshake;

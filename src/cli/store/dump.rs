@@ -179,7 +179,11 @@ fn list(deliveries: &Deliveries<'_>, into: &mut fmt::Formatter<'_>) -> fmt::Resu
             write!(details, " qos {}", how.qos)?;
         }
         details.push_str(if how.retain { " retain" } else { "" });
-        for (word, text) in [("share", how.share), ("route", how.route), ("publisher", how.publisher)] {
+        let bridge = how.publisher.and_then(|publisher| publisher.strip_prefix('\0'));
+        let client = how.publisher.filter(|_| bridge.is_none());
+        for (word, text) in
+            [("share", how.share), ("route", how.route), ("publisher", client), ("publisher bridge", bridge)]
+        {
             if let Some(text) = text {
                 write!(details, " {word} {text:?}")?;
             }
