@@ -18,8 +18,8 @@ use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
-use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
+use crate::mqtt::properties::ForwardableBuilder;
+use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
 use crate::net::dial::dial;
 use crate::net::tls;
 
@@ -36,6 +36,8 @@ pub struct Bridge {
     slot: Arc<SessionSlot>,
     health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
+    /// Properties of its will, and of what it says of itself.
+    mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
@@ -48,6 +50,7 @@ impl Bridge {
         let deliveries: Vec<Arc<Delivery>> =
             plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        slot.mark_with(broker.gateway_id());
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -66,7 +69,8 @@ impl Bridge {
             let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
             Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
         });
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
+        let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
     }
 
     /// The bridge's session.
@@ -190,7 +194,7 @@ impl Bridge {
             retain: will.retain,
             delay_interval: 0,
             message_expiry_interval: None,
-            forwardable: Forwardable::default(),
+            forwardable: self.mark.as_forwardable(),
         });
         let hello = Hello {
             connect,
@@ -283,7 +287,7 @@ impl Bridge {
             retain: will.retain,
             topic: will.topic.as_str(),
             packet_id: None,
-            properties: PublishProperties::default(),
+            properties: PublishProperties::new(None, None, self.mark.as_forwardable()),
             payload,
         })
     }

@@ -27,6 +27,7 @@ impl Broker {
     /// # Errors
     /// Where messages cannot be read. Nothing is lost; but the broker has not all that it should have.
     pub fn restore(&self, restored: Restored) -> io::Result<()> {
+        self.restore_identity(&restored.notes);
         self.router.restore_retained(restored.retained);
         for session in restored.sessions {
             match session.state.kind {

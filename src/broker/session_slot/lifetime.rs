@@ -13,7 +13,7 @@ use crate::broker::outbox::Outbox;
 use crate::broker::turn;
 use crate::metrics::Tally;
 use crate::mqtt::connection::Sender;
-use crate::mqtt::{Message, Millis, QoS, ReasonCode};
+use crate::mqtt::{Message, Millis, QoS, ReasonCode, Version};
 use crate::net::SocketWriter;
 use crate::store::{Batch, Record, Sequences, SessionState, StoredWill, Ticket};
 
@@ -114,6 +114,8 @@ impl SessionSlot {
         // Now, so that it stands in the journal before anything that is delivered to the session.
         self.record_state(&outgoing);
         let mut wire = Box::new(Wire {
+            mark: self.mark().filter(|_| attachment.sender.version() == Version::V5),
+            marked: Vec::new(),
             sender: attachment.sender,
             outbox: Outbox::default(),
             sent: Tally::default(),

@@ -27,6 +27,7 @@ use crate::metrics::BrokerMetrics;
 use crate::mqtt::connection::TooLarge;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
+use crate::mqtt::via::GatewayId;
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
 use crate::store::{Batch, Delivered, Journal, Notes, Pending, QueueId, Record, SessionKind};
 pub(super) use lifetime::Remains;
@@ -59,6 +60,8 @@ pub struct SessionSlot {
     outgoing: Mutex<Outgoing>,
     journal: Arc<Journal>,
     notes: Mutex<Notes>,
+    /// What a bridge's messages are marked with.
+    via: OnceLock<GatewayId>,
     /// A bridge's routes.
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
@@ -194,6 +197,7 @@ impl SessionSlot {
             }),
             journal,
             notes: Mutex::default(),
+            via: OnceLock::new(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
             metrics,
@@ -209,6 +213,18 @@ impl SessionSlot {
     /// identifier has [MQTT-1.5.4-2], because a client may have the name of a bridge.
     pub fn publisher(&self) -> &Arc<str> {
         &self.publisher
+    }
+
+    /// Has all messages that go out and come in marked as having passed the gateway `id`. To be called before there is a
+    /// connection.
+    pub fn mark_with(&self, id: GatewayId) {
+        // It does not change as long as the gateway runs.
+        let _ = self.via.set(id);
+    }
+
+    /// What its messages are marked with.
+    pub fn mark(&self) -> Option<GatewayId> {
+        self.via.get().copied()
     }
 
     /// Its queue in the journal.

@@ -13,6 +13,8 @@ use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Part, Sender, TooLarge};
 use crate::mqtt::packet::{Disconnect, PublishHeader};
+use crate::mqtt::properties::Forwardable;
+use crate::mqtt::via::{self, GatewayId};
 use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
 use crate::net::SocketWriter;
 use crate::store::{Pending, Ticket};
@@ -21,6 +23,10 @@ use crate::store::{Pending, Ticket};
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) sender: Sender,
+    /// What the messages of a bridge over 5.0 are marked with.
+    pub(super) mark: Option<GatewayId>,
+    /// Room for the properties of marked messages, used again.
+    pub(super) marked: Vec<u8>,
     pub(super) outbox: Outbox,
     /// What was put into the outbox since it was last taken to be written.
     pub(super) sent: Tally,
@@ -158,6 +164,14 @@ impl Wire {
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
         let sender = &mut self.sender;
+        let properties = match self.mark {
+            None => publication.properties,
+            Some(here) => {
+                self.marked.clear();
+                via::mark(publication.properties, here, &mut self.marked);
+                Forwardable::plain(&self.marked)
+            }
+        };
         let mut encode = |topic: &str| {
             let header = PublishHeader {
                 dup: header.dup,
@@ -172,7 +186,7 @@ impl Wire {
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
-            sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
+            sender.encode_publish(header, properties, publication.payload, part, buffer)
         };
         match &header.delivery.route {
             None => encode(publication.topic)?,

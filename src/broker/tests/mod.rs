@@ -7,6 +7,7 @@ mod flow;
 mod full;
 mod handshake;
 mod limits;
+mod loops;
 mod paging;
 mod qos;
 mod redelivery;
