@@ -13,7 +13,7 @@ use super::plan::{Plan, PlannedRoute, RouteQos, Server};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
-use crate::broker::session_slot::Waiting;
+use crate::broker::session_slot::{Hop, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
@@ -47,9 +47,13 @@ impl Bridge {
     /// # Errors
     /// Where what waited for it in the process before this one cannot be read.
     pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
-        let deliveries: Vec<Arc<Delivery>> =
-            plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
-        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        let deliveries: Vec<Arc<Delivery>> = plan
+            .send
+            .iter()
+            .enumerate()
+            .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
+            .collect();
+        let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
         slot.mark_with(broker.gateway_id());
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
@@ -66,8 +70,8 @@ impl Bridge {
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
             let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
+            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
@@ -203,6 +207,8 @@ impl Bridge {
             birth: self.status_message("online"),
             receive: Arc::clone(&self.receive),
             timeout: DIAL_TIMEOUT,
+            hop: Hop { throttling: plan.throttling, ..Hop::default() },
+            window: None,
         };
         link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
             let version_3 = match &error {
@@ -309,7 +315,8 @@ enum Version3 {
     No,
 }
 
-fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
+fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
+    let expire = expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX));
     Delivery {
         qos: match route.qos {
             RouteQos::AtMost(qos) => DeliveryQoS::AtMost(qos),
@@ -332,6 +339,7 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
+            expire,
         })),
     }
 }

@@ -27,7 +27,8 @@ use super::checksum::{Salt, Seed};
 use super::filesystem::{File, Filesystem};
 use super::scan::{END, Scan, Scanned};
 
-/// The format that this program writes, and the newest that it reads. 2 is 1 with notes.
+/// The format that this program writes, and the newest that it reads. 2 is 1 with notes, and with
+/// the times at which what waits for bridges came.
 pub const FORMAT: u32 = 2;
 /// Where the first record stands.
 pub const FIRST_RECORD: u64 = HEADER_BYTES as u64;

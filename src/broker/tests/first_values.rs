@@ -24,6 +24,7 @@ fn route(order: u16, from: &str, to: &str, qos: QoS) -> Arc<Delivery> {
             except: vec![filter("a/secret")],
             payload: HopPayload::default(),
             lane: 0,
+            expire: None,
         })),
         ..Delivery::at_most(qos)
     })
@@ -32,7 +33,7 @@ fn route(order: u16, from: &str, to: &str, qos: QoS) -> Arc<Delivery> {
 impl World {
     /// The bridge `cloud` as it starts.
     fn bridge(&self, routes: &[Arc<Delivery>]) -> Arc<SessionSlot> {
-        let slot = self.broker.bridge_slot("cloud", routes).unwrap();
+        let slot = self.broker.bridge_slot("cloud", routes, &[]).unwrap();
         self.begin(&slot, routes);
         slot
     }
@@ -149,7 +150,7 @@ async fn a_crash_before_the_note_has_it_done_again_and_readings_come_before_it()
     world.broker.router.publish_all(&[message], clock::now());
     let routes = [route(0, "a/#", "a/#", AT_LEAST_ONCE)];
     world.journal().set_eager(true);
-    let slot = world.broker.bridge_slot("cloud", &routes).unwrap();
+    let slot = world.broker.bridge_slot("cloud", &routes, &[]).unwrap();
     world.journal().set_eager(false);
     world.begin(&slot, &routes);
     assert_eq!(world.queued(&slot), ["a/1 1 by a/#"]);
@@ -172,7 +173,7 @@ async fn values_wait_for_room_and_those_of_qos_0_for_a_connection() {
         world.retain(&format!("b/{number:02}"), "x", None);
     }
     let routes = [route(0, "b/#", "b/#", QoS::AtMostOnce), route(1, "a/#", "a/#", AT_LEAST_ONCE)];
-    let slot = world.broker.bridge_slot("cloud", &routes).unwrap();
+    let slot = world.broker.bridge_slot("cloud", &routes, &[]).unwrap();
     slot.set_limits(QueueLimits { messages: 10, bytes: usize::MAX, when_full: WhenFull::DropOldest });
     world.begin(&slot, &routes);
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -184,7 +185,7 @@ async fn values_wait_for_room_and_those_of_qos_0_for_a_connection() {
         link.acknowledge(&slot, 1);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!((rounds, slot.waiting().dropped), (30, 0));
+    assert_eq!((rounds, slot.waiting().counts.dropped), (30, 0));
     assert_eq!(slot.waiting().buffered, 60);
     let notes: Vec<_> = slot.notes().iter().map(|(key, value)| format!("{key}: {value}")).collect();
     assert_eq!(notes, [r#"retained "a/#" Some("a/#"): sent"#, r#"retained "b/#" Some("b/#"): sent"#]);
