@@ -19,8 +19,8 @@ use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
-use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
+use crate::mqtt::properties::ForwardableBuilder;
+use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
 use crate::net::dial::dial;
 use crate::net::tls;
 
@@ -37,6 +37,8 @@ pub struct Bridge {
     slot: Arc<SessionSlot>,
     health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
+    /// Properties of its will, and of what it says of itself.
+    mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
@@ -53,6 +55,7 @@ impl Bridge {
             .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
             .collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
+        slot.mark_with(broker.gateway_id());
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -62,6 +65,7 @@ impl Bridge {
         for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
+        broker.send_first_values(&slot);
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
@@ -70,7 +74,8 @@ impl Bridge {
             let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
             Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
+        let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
     }
 
     /// The bridge's session.
@@ -212,7 +217,7 @@ impl Bridge {
             retain: will.retain,
             delay_interval: 0,
             message_expiry_interval: None,
-            forwardable: Forwardable::default(),
+            forwardable: self.mark.as_forwardable(),
         });
         let hello = Hello {
             connect,
@@ -323,7 +328,7 @@ impl Bridge {
             retain: will.retain,
             topic: will.topic.as_str(),
             packet_id: None,
-            properties: PublishProperties::default(),
+            properties: PublishProperties::new(None, None, self.mark.as_forwardable()),
             payload,
         })
     }

@@ -13,6 +13,8 @@ mod buffers;
 pub mod delivery;
 mod delivery_queue;
 pub mod envelope;
+mod first_values;
+mod identity;
 pub mod lanes;
 mod limits;
 pub mod link;
@@ -78,6 +80,7 @@ pub struct Broker {
     budget: Arc<Budget>,
     /// Where the journal keeps anything: reads back what does not fit into memory.
     pager: Option<Arc<Pager>>,
+    identity: identity::Identity,
     sessions: Sessions,
     orphans: Mutex<restore::Orphans>,
     timers: Timers,
@@ -97,6 +100,7 @@ impl Broker {
             pager,
             metrics,
             entrance: Entrance::new(access::Access::default(), limits),
+            identity: identity::Identity::default(),
             sessions: Sessions::default(),
             orphans: Mutex::default(),
             timers: Timers::default(),
