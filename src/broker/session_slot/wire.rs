@@ -171,6 +171,7 @@ impl Wire {
                     .expires_at
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
+                user_properties: &[],
             };
             sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
         };
