@@ -10,6 +10,7 @@
 //! takeover in the middle of a flush never writes into the new connection.
 
 mod flush;
+mod hop;
 mod lifetime;
 mod outgoing;
 mod paging;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::hop::Made;
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
@@ -154,7 +155,16 @@ impl Wire {
         publication: &Publication<'_>,
         now: Millis,
     ) -> Result<(), TooLarge> {
-        let shared = publication.payload.len() >= SHARED_PAYLOAD_BYTES;
+        let made = match &header.delivery.route {
+            Some(route) => Made::by(route, publication, self.sender.version(), now),
+            None => Made::default(),
+        };
+        let (payload, shared) = match made.payload() {
+            Some(made) => (made, false),
+            None => (publication.payload, publication.payload.len() >= SHARED_PAYLOAD_BYTES),
+        };
+        let mut room = Default::default();
+        let user_properties = made.user_properties(&mut room);
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
         let sender = &mut self.sender;
@@ -171,9 +181,9 @@ impl Wire {
                     .expires_at
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
-                user_properties: &[],
+                user_properties,
             };
-            sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
+            sender.encode_publish(header, publication.properties, payload, part, buffer)
         };
         match &header.delivery.route {
             None => encode(publication.topic)?,
@@ -186,7 +196,7 @@ impl Wire {
             }
         }
         self.sent.publishes += 1;
-        self.sent.payload_bytes += publication.payload.len() as u64;
+        self.sent.payload_bytes += payload.len() as u64;
         if shared {
             self.outbox.push_payload(publication.keep().clone());
         }

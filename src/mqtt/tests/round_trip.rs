@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::any_packet::{Damage, Values, any_area, apply, damage, values, with_area};
 use crate::mqtt::codec::{Frame, Framing, Version, split_frame};
 use crate::mqtt::packet::{Packet, Publish, PublishHeader, PublishProperties, kind};
-use crate::mqtt::properties::{Forwardable, ForwardableBuilder};
+use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{PacketId, QoS, ReasonCode, wire};
 
 const NO_LIMIT: usize = usize::MAX;
