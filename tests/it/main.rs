@@ -15,6 +15,7 @@ mod disk;
 mod http;
 mod modbus;
 mod offline;
+mod payloads;
 mod peers;
 mod plug;
 mod qos;
