@@ -16,6 +16,7 @@ mod http;
 mod loops;
 mod modbus;
 mod offline;
+mod payloads;
 mod peers;
 mod plug;
 mod qos;
