@@ -14,6 +14,7 @@ mod lifetime;
 mod outgoing;
 mod paging;
 mod restore;
+mod stall;
 mod wire;
 
 use std::collections::VecDeque;
@@ -59,6 +60,8 @@ pub struct SessionSlot {
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
     refusing: AtomicBool,
+    /// Acknowledgements that have come so far.
+    acknowledged: AtomicU64,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -186,6 +189,7 @@ impl SessionSlot {
             journal,
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
             metrics,
         })
     }
@@ -415,6 +419,7 @@ impl SessionSlot {
             return false;
         }
         let version = wire.sender.version();
+        self.note_acknowledged(acknowledgements.len());
         let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
             let session = &mut outgoing.session;
