@@ -23,6 +23,7 @@
 #![allow(dead_code, reason = "each test takes the part of the script that it needs")]
 
 mod itself;
+mod link;
 pub mod record;
 pub mod script;
 mod serve;
@@ -64,8 +65,8 @@ struct State {
     behaviours: VecDeque<Behaviour>,
     record: Record,
     connections: usize,
-    /// Those that stand, by their number: what is written to them, and the version they speak.
-    standing: HashMap<usize, (Arc<Mutex<TcpStream>>, Version)>,
+    /// Those that stand, by their number: what is written to them, and the version they speak, once CONNACK was said.
+    standing: HashMap<usize, (Arc<Mutex<TcpStream>>, Option<Version>)>,
     /// QoS 2 identifiers between PUBLISH and PUBREL, by client id, as long as there is a session.
     sessions: HashMap<String, HashSet<PacketId>>,
 }
@@ -143,8 +144,8 @@ impl Upstream {
         }));
     }
 
-    /// Publishes to the client that came last. QoS 2 is not for this.
-    pub fn publish(&self, topic: &str, payload: &str, qos: QoS, retain: bool) {
+    /// Publishes to the client that was let in last; whether there is one. QoS 2 is not for this.
+    pub fn publish(&self, topic: &str, payload: &str, qos: QoS, retain: bool) -> bool {
         let publish = Publish {
             dup: false,
             qos,
@@ -154,10 +155,10 @@ impl Upstream {
             properties: PublishProperties::default(),
             payload: payload.as_bytes(),
         };
-        self.say(&Packet::Publish(publish));
+        self.say(&Packet::Publish(publish))
     }
 
-    /// Says DISCONNECT to the client that came last (5.0), and closes.
+    /// Says DISCONNECT to the client that was let in last (5.0), and closes.
     pub fn disconnect(&self, reason: ReasonCode) {
         self.say(&Packet::Disconnect(Disconnect::new(reason)));
         self.cut();
@@ -187,13 +188,16 @@ impl Upstream {
         state.record.clone()
     }
 
-    fn say(&self, packet: &Packet<'_>) {
+    fn say(&self, packet: &Packet<'_>) -> bool {
         let state = self.shared.lock();
-        let newest = state.standing.iter().max_by_key(|(number, _)| **number);
-        let (_, (stream, version)) = newest.expect("a client is connected");
+        let welcome =
+            state.standing.iter().filter_map(|(number, (stream, version))| Some((number, stream, (*version)?)));
+        let Some((_, stream, version)) = welcome.max_by_key(|(number, ..)| **number) else {
+            return false;
+        };
         let mut bytes = Vec::new();
-        packet.encode(*version, &mut bytes);
-        let _ = lock(stream).write_all(&bytes);
+        packet.encode(version, &mut bytes);
+        lock(stream).write_all(&bytes).is_ok()
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn start(shared: Arc<Shared>, stream: TcpStream) {
             let mut state = shared.lock();
             state.connections += 1;
             let number = state.connections;
-            state.standing.insert(number, (Arc::clone(&writer), Version::V5));
+            state.standing.insert(number, (Arc::clone(&writer), None));
             let behaviours = &mut state.behaviours;
             let behaviour = if behaviours.len() > 1 { behaviours.pop_front() } else { behaviours.front().cloned() };
             (number, behaviour.unwrap_or_default())
@@ -173,9 +173,6 @@ impl Connection {
         connect.client_id.clone_into(&mut self.client_id);
         let session_present = {
             let mut state = self.shared.lock();
-            if let Some((_, version)) = state.standing.get_mut(&self.number) {
-                *version = connect.version;
-            }
             if self.behaviour.forgets || connect.clean_start {
                 state.sessions.remove(connect.client_id);
             }
@@ -226,6 +223,9 @@ impl Connection {
         connack.topic_alias_maximum = terms.topic_alias_maximum;
         connack.server_keep_alive = terms.server_keep_alive;
         self.send(&Packet::ConnAck(connack))?;
+        if let Some((_, version)) = self.shared.lock().standing.get_mut(&self.number) {
+            *version = Some(connect.version);
+        }
         match self.rule(|when| matches!(when, When::Connected)) {
             Some(act) => self.act(&act),
             None => Ok(ControlFlow::Continue(())),
