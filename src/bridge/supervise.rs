@@ -18,7 +18,7 @@ use super::trouble::Trouble;
 use super::vigil::{Seen, Verdict, Vigil};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Answers, Hello, Parting, ReceiveRoute, Welcome};
-use crate::broker::session_slot::Waiting;
+use crate::broker::session_slot::{Hop, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
@@ -51,9 +51,13 @@ impl Bridge {
     /// # Errors
     /// Where what waited for it in the process before this one cannot be read.
     pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
-        let deliveries: Vec<Arc<Delivery>> =
-            plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
-        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        let deliveries: Vec<Arc<Delivery>> = plan
+            .send
+            .iter()
+            .enumerate()
+            .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
+            .collect();
+        let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -68,8 +72,8 @@ impl Bridge {
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
             let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
+            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
         let memory = SharedMemory::default();
         Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions, memory })
@@ -294,6 +298,8 @@ impl Bridge {
             receive: Arc::clone(&self.receive),
             // All of it together has the time of an attempt.
             timeout: target.timeout.saturating_sub(began.elapsed()),
+            hop: Hop { throttling: plan.throttling, ..Hop::default() },
+            window: None,
         };
         match link::dial(&self.broker, &self.slot, transport, hello).await {
             Ok(welcome) => Ok((welcome, answers)),
@@ -482,7 +488,8 @@ impl Ended {
     }
 }
 
-fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
+fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
+    let expire = expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX));
     Delivery {
         qos: match route.qos {
             RouteQos::AtMost(qos) => DeliveryQoS::AtMost(qos),
@@ -505,6 +512,7 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
+            expire,
         })),
     }
 }
