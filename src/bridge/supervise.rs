@@ -23,8 +23,8 @@ use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
-use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
+use crate::mqtt::properties::ForwardableBuilder;
+use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
 use crate::net::dial::{DialError, dial};
 use crate::net::tls;
 
@@ -41,6 +41,8 @@ pub struct Bridge {
     slot: Arc<SessionSlot>,
     health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
+    /// Properties of its will, and of what it says of itself.
+    mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
     memory: SharedMemory,
 }
@@ -58,6 +60,7 @@ impl Bridge {
             .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
             .collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
+        slot.mark_with(broker.gateway_id());
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -67,6 +70,7 @@ impl Bridge {
         for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
+        broker.send_first_values(&slot);
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
@@ -75,8 +79,9 @@ impl Bridge {
             let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
             Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
+        let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         let memory = SharedMemory::default();
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions, memory })
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions, memory })
     }
 
     /// The bridge's session.
@@ -286,7 +291,7 @@ impl Bridge {
             retain: will.retain,
             delay_interval: 0,
             message_expiry_interval: None,
-            forwardable: Forwardable::default(),
+            forwardable: self.mark.as_forwardable(),
         });
         let answers = Arc::<Answers>::default();
         let hello = Hello {
@@ -400,7 +405,7 @@ impl Bridge {
             retain: will.retain,
             topic: will.topic.as_str(),
             packet_id: None,
-            properties: PublishProperties::default(),
+            properties: PublishProperties::new(None, None, self.mark.as_forwardable()),
             payload,
         })
     }

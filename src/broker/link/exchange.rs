@@ -19,7 +19,9 @@ use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
-use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
+use crate::mqtt::properties::Forwardable;
+use crate::mqtt::via;
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
 use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
@@ -285,6 +287,9 @@ impl Exchange {
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<Receipt>, reading: &mut Reading) -> bool {
+        if self.broker.is_looped(publication, self.slot.client_id()) {
+            return false;
+        }
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
         let Some(dialled) = &self.dialled else {
@@ -316,6 +321,12 @@ impl Exchange {
             }
             let limit = reading.now.plus_seconds(seconds);
             remapped.expires_at = Some(remapped.expires_at.map_or(limit, |at| at.min(limit)));
+        }
+        // It may have come by a way on which nobody marked it: one gateway may be another's server.
+        let mut marked = Vec::new();
+        if let Some(here) = self.slot.mark() {
+            via::mark(publication.properties, here, &mut marked);
+            remapped.properties = Forwardable::plain(&marked);
         }
         self.broker.router.publish(&remapped, origin, &mut turn)
     }
@@ -607,7 +618,7 @@ impl Exchange {
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         let mut awaiting = self.slot.awaiting_retained();
         while let Some(AwaitingRetained { filter, delivery, after }) = awaiting.front_mut() {
-            let has_room = || self.slot.has_room(self.epoch);
+            let has_room = |_: &Message| self.slot.has_room(self.epoch);
             if !self.broker.router.deliver_retained(&self.slot, filter.as_str(), after, delivery, &mut turn, has_room) {
                 break;
             }

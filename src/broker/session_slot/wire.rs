@@ -18,6 +18,8 @@ use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Part, Sender};
 use crate::mqtt::packet::{Disconnect, PublishHeader};
+use crate::mqtt::properties::Forwardable;
+use crate::mqtt::via::{self, GatewayId};
 use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
 use crate::net::SocketWriter;
 use crate::store::{Pending, Ticket};
@@ -95,9 +97,11 @@ impl Wire {
         }
     }
 
-    /// Says what its server takes.
-    pub(super) fn set_hop(&mut self, hop: Option<Hop>, now: Millis) {
-        self.hopping = hop.map(|hop| Box::new(Hopping::new(hop, now)));
+    /// Says what its server takes, and what the messages to it are marked with.
+    pub(super) fn set_hop(&mut self, hop: Option<Hop>, mark: Option<GatewayId>, now: Millis) {
+        // 3.1.1 has no place for it.
+        let mark = mark.filter(|_| self.sender.version() == Version::V5);
+        self.hopping = hop.map(|hop| Box::new(Hopping::new(hop, mark, now)));
     }
 
     /// Whether we have dialled.
@@ -230,13 +234,19 @@ impl Wire {
         now: Millis,
     ) -> Result<(), Refused> {
         let (mut payload, mut retain) = (publication.payload, header.retain);
+        let mut properties = publication.properties;
         let (mut throttle, mut refuses) = (None, None);
         let route = header.delivery.route.as_ref();
         if let Some(hopping) = &mut self.hopping {
-            let Hopping { hop, scratch, throttle: bucket, .. } = &mut **hopping;
+            let Hopping { hop, scratch, throttle: bucket, mark, marked, .. } = &mut **hopping;
             throttle = bucket.as_mut();
             retain &= hop.retain_available;
             refuses = hop.refuses.as_deref();
+            if let Some(here) = *mark {
+                marked.clear();
+                via::mark(properties, here, marked);
+                properties = Forwardable::plain(marked);
+            }
             if let Some(route) = route {
                 scratch.clear();
                 let outgoing = Outgoing {
@@ -273,7 +283,7 @@ impl Wire {
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
-            let sent = sender.encode_publish(header, publication.properties, payload, part, buffer);
+            let sent = sender.encode_publish(header, properties, payload, part, buffer);
             sent.map_err(|_| Refused::TooLarge(sender.maximum_packet()))
         };
         match route {

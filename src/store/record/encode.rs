@@ -151,6 +151,11 @@ impl Record<'_> {
                 put_varint(into, queue.0);
                 put_bytes(into, filter.as_bytes());
             }),
+            Self::Note { queue, key, value } => put_record(into, kind::NOTE, |into| {
+                put_varint(into, queue.0);
+                put_bytes(into, key.as_bytes());
+                put_bytes(into, value.as_bytes());
+            }),
             Self::Time(Moment { now, unbroken_since, wall_ms, is_synchronised }) => {
                 put_record(into, kind::TIME, |into| {
                     put_varint(into, now.0);

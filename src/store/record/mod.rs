@@ -34,7 +34,7 @@ use crate::mqtt::{Message, Millis, PacketId, QoS, Quality, Sampled};
 pub struct QueueId(pub u64);
 
 impl QueueId {
-    /// The queue of retained messages: the newest of each topic is its one that lives.
+    /// The queue of retained messages: the newest of each topic is its one that lives. Its notes are the gateway's.
     pub const RETAINED: Self = Self(0);
 }
 
@@ -249,6 +249,15 @@ pub enum Record<'a> {
         /// The filter.
         filter: &'a str,
     },
+    /// A durable session, or the gateway itself ([`QueueId::RETAINED`]), notes something.
+    Note {
+        /// Its queue.
+        queue: QueueId,
+        /// What it is about.
+        key: &'a str,
+        /// What is noted; empty removes what was.
+        value: &'a str,
+    },
     /// What the clocks said.
     Time(Moment),
     /// From here to [`Record::CheckpointEnd`] stands all that is alive, but for the messages themselves.
@@ -351,6 +360,8 @@ mod kind {
     pub const CHECKPOINT_BEGIN: u8 = 13;
     pub const QUEUE: u8 = 14;
     pub const CHECKPOINT_END: u8 = 15;
+    /// From format 2 on.
+    pub const NOTE: u8 = 16;
 }
 
 mod flag {

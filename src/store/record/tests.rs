@@ -193,6 +193,11 @@ fn any_record() -> impl Strategy<Value = Record<'static>> {
             Record::Subscribe { queue, filter, options, identifier }
         }),
         (any_queue(), filter()).prop_map(|(queue, filter)| Record::Unsubscribe { queue, filter }),
+        (any_queue(), filter(), filter(), any::<bool>()).prop_map(|(queue, key, value, is_removed)| Record::Note {
+            queue,
+            key,
+            value: if is_removed { "" } else { value },
+        }),
         (any_number(), any_number(), any::<i64>(), any::<bool>()).prop_map(
             |(now, unbroken_since, wall_ms, is_synchronised)| {
                 let (now, unbroken_since) = (Millis(now), Millis(unbroken_since));
