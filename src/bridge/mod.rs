@@ -5,9 +5,15 @@
 
 mod backoff;
 pub mod cloud;
+mod complaints;
+pub mod memory;
 pub mod plan;
+mod servers;
 pub mod settings;
 mod supervise;
+mod takeovers;
+mod trouble;
+mod vigil;
 
 pub use plan::Plan;
 pub use supervise::Bridge;

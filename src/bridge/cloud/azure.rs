@@ -102,14 +102,16 @@ impl Telemetry {
         }
         bag.push_str("topic=");
         encode(topic, &mut bag);
-        if let Some(reading) = message.and_then(|message| message.reading).filter(|_| !self.is_json) {
+        if let Some((message, reading)) = message.and_then(|message| Some((message, message.reading?)))
+            && !self.is_json
+        {
             let mut put = |name: &str, value: &str| {
                 bag.push('&');
                 bag.push_str(name);
                 bag.push('=');
                 encode(value, &mut bag);
             };
-            put("time", &rfc3339(reading.sampled.time_ms));
+            put("time", &rfc3339(message.time.time_ms));
             put("quality", quality(reading.overall_quality()));
             if let Some(unit) = &reading.unit {
                 put("unit", unit);
@@ -120,6 +122,11 @@ impl Telemetry {
 }
 
 impl Envelope for Telemetry {
+    /// What clears a retained value clears nothing there.
+    fn takes(&self, _: &str, payload: &[u8]) -> bool {
+        !payload.is_empty()
+    }
+
     fn seal(&self, topic: &str, _: &[u8], message: &Outgoing<'_>) -> Sealed {
         Sealed::As { topic: self.address(topic, Some(message)), payload: None }
     }

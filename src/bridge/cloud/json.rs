@@ -2,8 +2,18 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::mapping::carried::Carried;
+use crate::mapping::hop_payload::Outgoing;
+
+/// The value that a message carries.
+pub fn carried(message: &Outgoing<'_>) -> Json {
+    let mut text = Vec::new();
+    Carried::of(message.payload, message.reading).put_json(&mut text);
+    value(&text)
+}
+
 /// A payload as a JSON value: JSON stays JSON, all else is text.
-pub fn value(payload: &[u8]) -> Json {
+fn value(payload: &[u8]) -> Json {
     serde_json::from_slice(payload).unwrap_or_else(|_| json!(String::from_utf8_lossy(payload)))
 }
 

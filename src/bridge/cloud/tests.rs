@@ -15,7 +15,7 @@ use crate::bridge::plan::RouteQos;
 use crate::bridge::settings::{Retain, Settings, Version};
 use crate::broker::envelope::{Envelope, Opened, Reply, Sealed};
 use crate::mapping::hop_payload::{HopPayload, Outgoing};
-use crate::mqtt::{Millis, QoS, Quality, Reading, Sampled};
+use crate::mqtt::{Form, Millis, QoS, Quality, Reading, Sampled};
 use crate::settings::Located;
 
 /// "the key of edge-01, 32 bytes....", as the portal shows it.
@@ -43,7 +43,8 @@ fn azure(more: &str) -> Result<Plan, Vec<String>> {
 }
 
 fn outgoing<'a>(topic: &'a str, payload: &'a str, reading: Option<&'a Reading>) -> Outgoing<'a> {
-    Outgoing { topic, payload: payload.as_bytes(), reading, arrived_ms: 1_700_000_000_000 }
+    let time = reading.map_or(Sampled::at(1_700_000_000_000), |reading| reading.sampled);
+    Outgoing { topic, payload: payload.as_bytes(), reading, time }
 }
 
 fn reading() -> Reading {
@@ -53,6 +54,7 @@ fn reading() -> Reading {
         quality: Quality::Good,
         device: "oven".into(),
         point: Some("temperature".into()),
+        form: Form::Value,
     }
 }
 

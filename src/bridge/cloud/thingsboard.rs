@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::json::{result_object, value};
+use super::json::{carried, result_object};
 use super::requests::Requests;
 use super::{Rules, TakesRetain};
 use crate::bridge::settings::Version;
@@ -70,9 +70,10 @@ impl Telemetry {
 }
 
 impl Envelope for Telemetry {
-    /// What clears a retained value is none, and `null` is none either.
+    /// What clears a retained value is none, and `null` is none either, alone or in `{topic, value, ...}`.
     fn takes(&self, _: &str, payload: &[u8]) -> bool {
-        !payload.is_empty() && payload != b"null"
+        const NONE: &[u8] = br#""value":null"#;
+        !payload.is_empty() && payload != b"null" && !payload.windows(NONE.len()).any(|part| part == NONE)
     }
 
     fn seal(&self, topic: &str, _: &[u8], message: &Outgoing<'_>) -> Sealed {
@@ -80,7 +81,7 @@ impl Envelope for Telemetry {
         if device.is_some_and(str::is_empty) {
             return Sealed::Nothing("a topic without a device");
         }
-        let mut values = match (key, value(message.payload)) {
+        let mut values = match (key, carried(message)) {
             (None, Json::Object(object)) => object,
             (key, value) => Map::from_iter([(key.unwrap_or_else(|| "value".into()), value)]),
         };
@@ -90,9 +91,8 @@ impl Envelope for Telemetry {
         }
         let mut entry = Map::new();
         // The server's own time is better than one that is known to be wrong.
-        if message.reading.is_none_or(|reading| reading.sampled.is_certain()) {
-            let time = message.reading.map_or(message.arrived_ms, |reading| reading.sampled.time_ms);
-            entry.insert("ts".into(), json!(time));
+        if message.time.is_certain() {
+            entry.insert("ts".into(), json!(message.time.time_ms));
             entry.insert("values".into(), Json::Object(values));
         } else {
             entry = values;

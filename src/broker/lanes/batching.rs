@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::{DeliveryQueue, Entry};
 use crate::broker::envelope::Sealed;
-use crate::mapping::hop_payload::Outgoing;
+use crate::clock;
+use crate::mapping::hop_payload::{HopPayload, Outgoing};
 use crate::mqtt::{MessageBuilder, Millis, TopicName};
 
 /// Bytes of a packet around its payload and topic, generously.
@@ -89,7 +90,7 @@ impl Batching {
         let (qos, retain) = (first.qos, first.retain);
         let mut topic = String::new();
         remap(first, &mut topic);
-        let length = seal(first, &topic, b"[]", now).map_or(topic.len(), |(topic, _)| topic.len());
+        let length = seal(first, &topic, b"[]").map_or(topic.len(), |(topic, _)| topic.len());
         let room = maximum_packet.saturating_sub(length + PACKET_OVERHEAD);
         let (mut array, mut count, mut other) = (vec![b'['], 0, String::new());
         let (max, due) = (self.max, self.due);
@@ -111,7 +112,7 @@ impl Batching {
             if count > 0 {
                 array.push(b',');
             }
-            element(entry, now, &mut array);
+            element(entry, &mut array);
             if count > 0 && (array.len() + 1 > room || count >= max) {
                 // The order of a topic is kept: nothing behind this one goes before it.
                 array.truncate(before);
@@ -124,7 +125,7 @@ impl Batching {
         array.push(b']');
         self.due -= self.prepared.len().min(self.due);
         self.ready = self.prepared.first().map(|first| {
-            let (topic, array) = seal(first, &topic, &array, now).unwrap_or((topic, array));
+            let (topic, array) = seal(first, &topic, &array).unwrap_or((topic, array));
             combined(first, &self.prepared, &topic, &array, count)
         });
     }
@@ -152,9 +153,9 @@ fn combined(first: &Entry, parts: &[Entry], topic: &str, array: &[u8], count: us
 }
 
 /// Topic and payload of an array that is made of `first` and others, where its server has forms of its own.
-fn seal(first: &Entry, topic: &str, array: &[u8], now: Millis) -> Option<(String, Vec<u8>)> {
+fn seal(first: &Entry, topic: &str, array: &[u8]) -> Option<(String, Vec<u8>)> {
     let envelope = first.delivery.route.as_ref()?.envelope.as_ref()?;
-    match envelope.seal(topic, array, &Outgoing { payload: array, reading: None, ..first.outgoing(now) }) {
+    match envelope.seal(topic, array, &Outgoing { payload: array, reading: None, ..first.outgoing() }) {
         Sealed::As { topic, payload } => Some((topic, payload.unwrap_or_else(|| array.to_vec()))),
         Sealed::AsItIs | Sealed::Nothing(_) => None,
     }
@@ -168,29 +169,26 @@ fn remap(entry: &Entry, into: &mut String) {
 }
 
 /// Appends what stands for a message in an array.
-fn element(entry: &Entry, now: Millis, into: &mut Vec<u8>) {
-    let outgoing = entry.outgoing(now);
-    let begin = into.len();
-    let is_shaped = entry.delivery.route.as_ref().is_some_and(|route| route.payload.encode(&outgoing, into));
-    if !is_shaped {
-        into.extend_from_slice(outgoing.payload);
-    }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&into[begin..]).is_err() {
-        let text = String::from_utf8_lossy(&into[begin..]).into_owned();
-        into.truncate(begin);
-        into.extend_from_slice(serde_json::Value::String(text).to_string().as_bytes());
+fn element(entry: &Entry, into: &mut Vec<u8>) {
+    let outgoing = entry.outgoing();
+    match &entry.delivery.route {
+        Some(route) => route.payload.encode_element(&outgoing, into),
+        None => HopPayload::AsPublished.encode_element(&outgoing, into),
     }
 }
 
 impl Entry {
     /// What is known of its message when it is sent.
-    pub(in crate::broker) fn outgoing(&self, now: Millis) -> Outgoing<'_> {
+    pub(in crate::broker) fn outgoing(&self) -> Outgoing<'_> {
         let message = &self.message;
         Outgoing {
             topic: message.topic(),
             payload: message.payload(),
             reading: message.reading.as_deref(),
-            arrived_ms: crate::clock::wall_ms() - now.since(self.since) as i64,
+            time: match &message.reading {
+                Some(reading) => clock::correct(reading.sampled),
+                None => clock::wall_of(self.since),
+            },
         }
     }
 }
