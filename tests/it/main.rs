@@ -14,6 +14,7 @@ mod connect;
 mod demo;
 mod disk;
 mod http;
+mod loops;
 mod modbus;
 mod offline;
 mod peers;
