@@ -134,10 +134,10 @@ async fn run(
     if !broken.is_empty() {
         return Err(broken);
     }
-    let (connections, repeated) = recorder.counts();
+    let (connections, repeated, unmarked) = recorder.counts();
     Ok(format!(
         "{acknowledged} messages acknowledged, {} taken over {connections} connections, {repeated} of QoS 2 repeated \
-         and known, {cuts} cuts, {silences} silences",
+         and known ({unmarked} without DUP), {cuts} cuts, {silences} silences",
         taken.len()
     ))
 }

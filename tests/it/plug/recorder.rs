@@ -4,7 +4,7 @@
 use super::Phase;
 use crate::support::ports::free_port;
 use crate::support::random::Random;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,13 +40,15 @@ struct State {
     connections: u64,
     /// QoS 2 PUBLISH that came again, and were not taken again.
     repeated: u64,
+    /// How many of them without DUP.
+    unmarked: u64,
     random: Option<Random>,
 }
 
 #[derive(Default)]
 struct Session {
-    /// QoS 2 identifiers between PUBLISH and PUBREL.
-    ids: HashSet<u16>,
+    /// QoS 2 identifiers between PUBLISH and PUBREL, and where of what was taken their message is.
+    ids: HashMap<u16, usize>,
     /// Which connection it is on, by its number.
     connection: u64,
     stream: Option<TcpStream>,
@@ -80,10 +82,10 @@ impl Recorder {
         self.shared.lock().faults.clone()
     }
 
-    /// Connections, and QoS 2 messages that came again.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Connections, QoS 2 messages that came again, and how many of those without DUP.
+    pub fn counts(&self) -> (u64, u64, u64) {
         let state = self.shared.lock();
-        (state.connections, state.repeated)
+        (state.connections, state.repeated, state.unmarked)
     }
 
     /// Whether each client has published that `topic` so often, within a time.
@@ -198,7 +200,7 @@ impl<'a> Connection<'a> {
     fn handle(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
         let life = self.shared.phase.borrow().life;
         let mut state = self.shared.lock();
-        let State { taken, sessions, faults, repeated, .. } = &mut *state;
+        let State { taken, sessions, faults, repeated, unmarked, .. } = &mut *state;
         let session = sessions.get_mut(&self.client_id).filter(|session| session.connection == self.number);
         let session = session.ok_or_else(|| io::Error::other("another connection has the session"))?;
         match kind >> 4 {
@@ -211,17 +213,20 @@ impl<'a> Connection<'a> {
                 if self.is_version_5 {
                     at += properties(&body[at..]);
                 }
-                if qos < 2 || session.ids.insert(id) {
-                    taken.push(Taken {
-                        client_id: self.client_id.clone(),
-                        topic: String::from_utf8_lossy(topic).into_owned(),
-                        payload: body[at..].to_vec(),
-                        life,
-                    });
-                } else {
-                    *repeated += 1;
-                    if kind & 8 == 0 {
-                        faults.push(format!("{}: {id} came again without DUP in life {life}", self.client_id));
+                let (topic, payload) = (String::from_utf8_lossy(topic).into_owned(), body[at..].to_vec());
+                match session.ids.get(&id).filter(|_| qos == 2).map(|&index| &taken[index]) {
+                    Some(known) => {
+                        *repeated += 1;
+                        *unmarked += u64::from(kind & 8 == 0);
+                        if (&known.topic, &known.payload) != (&topic, &payload) {
+                            faults.push(format!("{}: {id} is another message in life {life}", self.client_id));
+                        }
+                    }
+                    None => {
+                        if qos == 2 {
+                            session.ids.insert(id, taken.len());
+                        }
+                        taken.push(Taken { client_id: self.client_id.clone(), topic, payload, life });
                     }
                 }
                 if qos > 0 {
@@ -303,7 +308,7 @@ mod tests {
         assert_eq!(recorder.taken().len(), 1);
         // The identifier is free again: this is another message.
         say(recorder.port, &[publish], 8);
-        assert_eq!((recorder.taken().len(), recorder.counts()), (2, (3, 1)));
+        assert_eq!((recorder.taken().len(), recorder.counts()), (2, (3, 1, 0)));
         assert_eq!(recorder.faults(), [""; 0]);
     }
 
