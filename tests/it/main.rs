@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod admin;
 mod bridge;
+mod bridge_peers;
 mod client;
 mod clock;
 mod configuration;
