@@ -4,9 +4,11 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+pub mod forecast;
 pub mod plan;
 pub mod settings;
 mod supervise;
+pub mod way;
 
 pub use plan::Plan;
 pub use supervise::Bridge;

@@ -88,12 +88,22 @@ pub struct Route {
     pub lane: u8,
 }
 
+/// Whether `topic` is a command (`…/set`) and `from` a wildcard, which takes none out of the gateway.
+pub fn withholds_command(from: &TopicFilter, topic: &str) -> bool {
+    from.has_wildcard() && (topic.ends_with("/set") || topic == "set")
+}
+
+/// Whether `topic` is the result of a command: it goes before all others.
+pub fn is_result(topic: &str) -> bool {
+    topic.ends_with("/set/result")
+}
+
 impl Route {
     /// Whether the route takes messages of `topic`, which its filter matches.
     ///
     /// A wildcard never takes commands (`…/set`) out of the gateway.
     pub fn takes(&self, topic: &str) -> bool {
-        if self.remap.from().has_wildcard() && (topic.ends_with("/set") || topic == "set") {
+        if withholds_command(self.remap.from(), topic) {
             return false;
         }
         !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
@@ -101,7 +111,7 @@ impl Route {
 
     /// The lane in which a message of `topic` waits: who has sent a command waits for its result.
     pub fn lane_of(&self, topic: &str) -> u8 {
-        if topic.ends_with("/set/result") { lanes::HIGH } else { self.lane }
+        if is_result(topic) { lanes::HIGH } else { self.lane }
     }
 }
 
