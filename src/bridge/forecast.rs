@@ -102,7 +102,7 @@ mod tests {
     use crate::bridge::settings::Settings;
     use crate::settings::Located;
 
-    fn plan(send: serde_json::Value) -> Plan {
+    fn plan(send: &serde_json::Value) -> Plan {
         let settings: Settings = serde_json::from_value(json!({ "url": ["mqtt://c"], "send": send })).unwrap();
         settings.resolve("edge", &Located::nowhere("cloud".into()), Path::new("")).unwrap()
     }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_the_routes_take_at_qos_1_and_2_is_kept() {
-        let plan = plan(json!([
+        let plan = plan(&json!([
             { "from": "edge/fast/+", "to": "f/+", "every": "10s", "qos": 1 },
             { "from": "edge/live/#", "qos": 0 },
             { "from": "edge/#", "except": ["edge/secret/#"] },

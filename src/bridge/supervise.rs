@@ -13,13 +13,13 @@ use super::plan::{Plan, PlannedRoute, RouteQos, Server};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
-use crate::broker::session_slot::Waiting;
+use crate::broker::session_slot::{Hop, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
-use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
+use crate::mqtt::properties::ForwardableBuilder;
+use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
 use crate::net::dial::dial;
 use crate::net::tls;
 
@@ -36,6 +36,8 @@ pub struct Bridge {
     slot: Arc<SessionSlot>,
     health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
+    /// Properties of its will, and of what it says of itself.
+    mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
@@ -45,9 +47,14 @@ impl Bridge {
     /// # Errors
     /// Where what waited for it in the process before this one cannot be read.
     pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
-        let deliveries: Vec<Arc<Delivery>> =
-            plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
-        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        let deliveries: Vec<Arc<Delivery>> = plan
+            .send
+            .iter()
+            .enumerate()
+            .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
+            .collect();
+        let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
+        slot.mark_with(broker.gateway_id());
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -57,15 +64,17 @@ impl Bridge {
         for (route, delivery) in plan.send.iter().zip(deliveries) {
             broker.router.subscribe(&slot, route.remap.from(), delivery);
         }
+        broker.send_first_values(&slot);
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
             let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
+            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
+        let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
     }
 
     /// The bridge's session.
@@ -189,7 +198,7 @@ impl Bridge {
             retain: will.retain,
             delay_interval: 0,
             message_expiry_interval: None,
-            forwardable: Forwardable::default(),
+            forwardable: self.mark.as_forwardable(),
         });
         let hello = Hello {
             connect,
@@ -198,6 +207,8 @@ impl Bridge {
             birth: self.status_message("online"),
             receive: Arc::clone(&self.receive),
             timeout: DIAL_TIMEOUT,
+            hop: Hop { throttling: plan.throttling, ..Hop::default() },
+            window: None,
         };
         link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
             let version_3 = match &error {
@@ -282,7 +293,7 @@ impl Bridge {
             retain: will.retain,
             topic: will.topic.as_str(),
             packet_id: None,
-            properties: PublishProperties::default(),
+            properties: PublishProperties::new(None, None, self.mark.as_forwardable()),
             payload,
         })
     }
@@ -304,7 +315,8 @@ enum Version3 {
     No,
 }
 
-fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
+fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
+    let expire = expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX));
     Delivery {
         qos: match route.qos {
             RouteQos::AtMost(qos) => DeliveryQoS::AtMost(qos),
@@ -327,6 +339,7 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
+            expire,
         })),
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::lanes;
+use crate::clock;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
-use crate::mqtt::{QoS, Remap, TopicFilter, topic};
+use crate::mqtt::{Millis, Publication, QoS, Reading, Remap, Sampled, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
@@ -86,11 +87,21 @@ pub struct Route {
     pub payload: HopPayload,
     /// The lane in which its messages wait; see [`lanes`].
     pub lane: u8,
+    /// How long a message waits, in milliseconds; `None` is for ever.
+    pub expire: Option<u64>,
 }
 
 /// Whether `topic` is a command (`…/set`) and `from` a wildcard, which takes none out of the gateway.
 pub fn withholds_command(from: &TopicFilter, topic: &str) -> bool {
     from.has_wildcard() && (topic.ends_with("/set") || topic == "set")
+}
+
+/// The time of a message that came at `since`, as far as it is known by now: a reading's is that of its sample.
+pub fn time_of(reading: Option<&Reading>, since: Millis) -> Sampled {
+    match reading {
+        Some(reading) => clock::correct(reading.sampled),
+        None => clock::wall_of(since),
+    }
 }
 
 /// Whether `topic` is the result of a command: it goes before all others.
@@ -146,9 +157,11 @@ impl Delivery {
         }
     }
 
-    /// How a message is recorded that goes out with `qos` and `retain`.
-    pub fn how(&self, qos: QoS, retain: bool) -> How<'_> {
+    /// How a message is recorded that goes out with `qos` and `retain`, and came at `now`.
+    pub fn how(&self, qos: QoS, retain: bool, now: Millis) -> How<'_> {
         How {
+            // Clients' queues have no use for it.
+            since: self.route.is_some().then_some(now),
             identifiers: Identifiers::Decoded(&self.identifiers),
             share: self.share.as_ref().map(TopicFilter::as_str),
             route: self.route.as_ref().map(|route| &*route.name),
@@ -156,9 +169,20 @@ impl Delivery {
         }
     }
 
+    /// The lane in which a message of `topic` waits.
+    pub fn lane_of(&self, topic: &str) -> u8 {
+        self.route.as_ref().map_or(lanes::NORMAL, |route| route.lane_of(topic))
+    }
+
     /// Whether the client may read `topic`, which its filter matches.
     pub fn may_read(&self, topic: &str) -> bool {
         self.readable.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
+    }
+
+    /// Whether nothing goes out for `publication`: a value that is not available, where the route sends text.
+    pub fn leaves_out(&self, publication: &Publication<'_>) -> bool {
+        let reading = || publication.reading().map(|reading| &**reading);
+        self.route.as_ref().is_some_and(|route| route.payload.leaves_out(reading()))
     }
 
     /// One delivery for a message that several subscriptions of one session matched: the first route of a bridge;
@@ -195,6 +219,7 @@ mod tests {
             except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
             payload: HopPayload::default(),
             lane: lanes::NORMAL,
+            expire: None,
         }
     }
 

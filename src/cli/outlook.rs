@@ -163,7 +163,7 @@ pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..KB => format!("{bytes}B"),
         _ if bytes < KB * KB => format!("{}KB", bytes / KB),
-        _ if bytes < 10 * KB * KB * KB || bytes % (KB * KB * KB) != 0 => format!("{}MB", bytes / KB / KB),
+        _ if bytes < 10 * KB * KB * KB || !bytes.is_multiple_of(KB * KB * KB) => format!("{}MB", bytes / KB / KB),
         _ => format!("{}GB", bytes / KB / KB / KB),
     }
 }

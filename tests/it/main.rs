@@ -13,6 +13,7 @@ mod connect;
 mod demo;
 mod disk;
 mod http;
+mod loops;
 mod modbus;
 mod offline;
 mod payloads;

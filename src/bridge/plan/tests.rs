@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::broker::lanes::LaneKind;
 use crate::mqtt::QoS;
 use crate::settings::Located;
 
@@ -153,5 +154,41 @@ fn what_no_server_would_take_is_refused() {
         (r#""url": ["mqtts://a"], "tls": {"ca": "ca.crt"}"#, "there is no file /nowhere/ca.crt"),
     ] {
         assert_eq!(refused(&format!("{{{settings}}}")), [message]);
+    }
+}
+
+#[test]
+fn routes_have_lanes_by_their_priority_batch_and_every() {
+    let plan = resolve(
+        r#"{"url": ["mqtt://a"], "limit": {"rate": "50/s", "bandwidth": "32KB/s"}, "queue": {"expire": "7d"},
+            "send": [{"from": "a"}, {"from": "b", "priority": "high"}, {"from": "c", "priority": "low"},
+                     {"from": "d", "batch": {"every": "10s", "max": 20}}, {"from": "e", "every": "30s", "qos": 2},
+                     {"from": "f", "priority": "high"}]}"#,
+    )
+    .unwrap();
+    let lanes: Vec<u8> = plan.send.iter().map(|route| route.lane).collect();
+    assert_eq!(lanes, [0, 1, 2, 4, 5, 1]);
+    let names: Vec<&str> = plan.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    assert_eq!(names, ["high", "low", "aside", "batch:d", "every:e"]);
+    assert_eq!(plan.lanes[3].kind, LaneKind::Batch { every: 10_000, max: 20 });
+    assert_eq!((&plan.send[0].payload, &plan.send[3].payload), (&HopPayload::AsPublished, &HopPayload::Json));
+    assert_eq!(plan.throttling, Throttling { rate: Some(50.0), bandwidth: Some(32_768.0) });
+    assert_eq!(plan.expire, Some(std::time::Duration::from_secs(604_800)));
+}
+
+#[test]
+fn lanes_that_make_no_sense_are_refused() {
+    for (route, message) in [
+        (r#"{"from": "a", "batch": {}, "every": "1s"}"#, "a route has `batch` or `every`, not both"),
+        (r#"{"from": "a", "batch": {}, "qos": 2}"#, "`batch` wants `qos: 0` or `qos: 1`"),
+        (r#"{"from": "a", "batch": {"max": 1}}"#, "`max` of a batch is 2 to 1000"),
+        (r#"{"from": "a", "batch": {"every": "2h"}}"#, "`every` of a batch is 100ms to 1h"),
+        (r#"{"from": "a", "every": "10ms"}"#, "`every` is 100ms to 1d"),
+    ] {
+        assert_eq!(refused(&format!(r#"{{"url": ["mqtt://a"], "send": [{route}]}}"#)), [message]);
+    }
+    for key in [r#""priority": "high""#, r#""batch": {}"#, r#""every": "1s""#, r#""payload": "json""#] {
+        let mistakes = refused(&format!(r#"{{"url": ["mqtt://a"], "receive": [{{"from": "a", {key}}}]}}"#));
+        assert!(mistakes[0].ends_with("stands in `send` only"), "{mistakes:?}");
     }
 }

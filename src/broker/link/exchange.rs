@@ -18,7 +18,9 @@ use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
-use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
+use crate::mqtt::properties::Forwardable;
+use crate::mqtt::via;
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
 use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
@@ -125,7 +127,7 @@ impl Exchange {
     pub(super) fn handle(&mut self, packet: &Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
         match packet {
             Packet::Publish(publish) => return self.handle_publish(publish, reading),
-            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::Received(ack.packet_id)),
+            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::Received(ack.packet_id, ack.reason)),
             Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::Recorded(ack.packet_id, ack.reason)),
             Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::Completed(ack.packet_id)),
             Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
@@ -277,6 +279,9 @@ impl Exchange {
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<Receipt>, reading: &mut Reading) -> bool {
+        if self.broker.is_looped(publication, self.slot.client_id()) {
+            return false;
+        }
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
         let Some(dialled) = &self.dialled else {
@@ -308,6 +313,12 @@ impl Exchange {
             }
             let limit = reading.now.plus_seconds(seconds);
             remapped.expires_at = Some(remapped.expires_at.map_or(limit, |at| at.min(limit)));
+        }
+        // It may have come by a way on which nobody marked it: one gateway may be another's server.
+        let mut marked = Vec::new();
+        if let Some(here) = self.slot.mark() {
+            via::mark(publication.properties, here, &mut marked);
+            remapped.properties = Forwardable::plain(&marked);
         }
         self.broker.router.publish(&remapped, origin, &mut turn)
     }
@@ -546,6 +557,18 @@ impl Exchange {
         }
     }
 
+    /// Whether we have dialled.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialled.is_some()
+    }
+
+    /// Sends what may go at `now`.
+    pub(super) fn pump(&self, now: Millis) {
+        let mut batch = Batch::default();
+        self.slot.pump(&mut Turn { now, batch: &mut batch });
+        self.broker.router.finish(&mut batch);
+    }
+
     /// Goes on with what waits for the commit of what the session has delivered.
     pub(super) fn poll_commits(&self, cx: &mut Context<'_>) {
         if !self.slot.awaits_commit() {
@@ -584,7 +607,7 @@ impl Exchange {
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         let mut awaiting = self.slot.awaiting_retained();
         while let Some(AwaitingRetained { filter, delivery, after }) = awaiting.front_mut() {
-            let has_room = || self.slot.has_room(self.epoch);
+            let has_room = |_: &Message| self.slot.has_room(self.epoch);
             if !self.broker.router.deliver_retained(&self.slot, filter.as_str(), after, delivery, &mut turn, has_room) {
                 break;
             }

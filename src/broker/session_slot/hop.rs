@@ -1,70 +1,99 @@
-//! What a bridge's route sends instead of a payload, and beside it.
+//! What the server of a dialled link takes: more restricted than a client of ours would be.
 
-use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::broker::delivery::Route;
-use crate::clock;
-use crate::mapping::hop_payload::{HopPayload, Outgoing};
-use crate::mqtt::{Millis, Publication, Version};
+use crate::broker::lanes::{Rank, Throttle, Throttling};
+use crate::mqtt::via::GatewayId;
+use crate::mqtt::{Millis, QoS};
 
-/// A buffer that has grown beyond this is not kept.
-const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// Says why a topic is refused, if it is.
+pub type RefusesTopic = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-thread_local! {
-    /// Where payloads are made, one at a time.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// What the server of a dialled link takes.
+#[derive(Clone)]
+pub struct Hop {
+    /// The highest QoS: CONNACK's Maximum QoS (section 3.2.2.3.4), or what was learnt of the server.
+    pub maximum_qos: QoS,
+    /// Whether it keeps retained messages: CONNACK's Retain Available (section 3.2.2.3.5).
+    pub retain_available: bool,
+    /// How fast it is sent to.
+    pub throttling: Throttling,
+    /// Why it does not take a topic, where somebody knows that beforehand.
+    pub refuses: Option<Arc<RefusesTopic>>,
 }
 
-/// What goes out for a publication.
-#[derive(Debug, Default)]
-pub(super) struct Made {
-    payload: Option<Vec<u8>>,
-    time: Option<String>,
-    is_certain: bool,
+impl Default for Hop {
+    fn default() -> Self {
+        Self { maximum_qos: QoS::ExactlyOnce, retain_available: true, throttling: Throttling::default(), refuses: None }
+    }
 }
 
-impl Made {
-    /// What `route` makes of a publication that came at `since`, for a peer of `version`.
-    pub(super) fn by(route: &Route, publication: &Publication<'_>, version: Version, since: Millis) -> Self {
-        let reading = publication.reading().map(|reading| &**reading);
-        if route.payload == HopPayload::AsPublished && (reading.is_none() || version == Version::V3) {
-            return Self::default();
-        }
-        let time = reading.map_or_else(|| clock::wall_of(since), |reading| clock::correct(reading.sampled));
-        let message = Outgoing { topic: publication.topic, payload: publication.payload, reading, time };
-        let mut scratch = SCRATCH.take();
-        scratch.clear();
-        let is_made = route.payload.encode(&message, &mut scratch);
-        let payload = if is_made {
-            Some(scratch)
-        } else {
-            SCRATCH.set(scratch);
-            None
+impl fmt::Debug for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hop")
+            .field("maximum_qos", &self.maximum_qos)
+            .field("retain_available", &self.retain_available)
+            .field("throttling", &self.throttling)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a message cannot be sent to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// The packet is larger than it takes.
+    #[error("the packet is larger than the {0} bytes that the server takes")]
+    TooLarge(usize),
+    /// Its topic on the hop is no topic name.
+    #[error("the route makes no topic of it")]
+    NoTopic,
+    /// It does not take the topic.
+    #[error("{0}")]
+    Topic(String),
+}
+
+/// How a connection stands with its hop.
+#[derive(Debug)]
+pub(super) struct Hopping {
+    pub(super) hop: Hop,
+    pub(super) throttle: Option<Throttle>,
+    /// When something may go, where that is only a matter of time.
+    pub(super) due: Option<Millis>,
+    /// When the throttle lets the next message go that it has held.
+    throttled_until: Option<Millis>,
+    /// Payloads are shaped here.
+    pub(super) scratch: Vec<u8>,
+    /// What messages are marked with, as having passed this gateway.
+    pub(super) mark: Option<GatewayId>,
+    /// The properties of marked messages are written here.
+    pub(super) marked: Vec<u8>,
+}
+
+impl Hopping {
+    pub(super) fn new(hop: Hop, mark: Option<GatewayId>, now: Millis) -> Self {
+        let throttle = Throttle::new(hop.throttling, now);
+        Self { hop, throttle, due: None, throttled_until: None, scratch: Vec::new(), mark, marked: Vec::new() }
+    }
+
+    /// Whether a message of `rank` may go at `now`. If not, it is noted when.
+    pub(super) fn may_send(&mut self, rank: Rank, now: Millis) -> bool {
+        let Some(throttle) = self.throttle.as_mut().filter(|_| rank != Rank::High) else {
+            return true;
         };
-        let time_told = if version == Version::V5 { route.payload.user_time(&message) } else { None };
-        Self { payload, time: time_told, is_certain: time.is_certain() }
-    }
-
-    /// What goes out instead of the payload.
-    pub(super) fn payload(&self) -> Option<&[u8]> {
-        self.payload.as_deref()
-    }
-
-    /// The user properties that the hop adds: the time of a reading where the payload does not tell it, and whether that
-    /// is in doubt.
-    pub(super) fn user_properties<'a>(&'a self, room: &'a mut [(&'a str, &'a str); 2]) -> &'a [(&'a str, &'a str)] {
-        let Some(time) = &self.time else {
-            return &[];
-        };
-        *room = [("time", time), ("quality", "uncertain")];
-        &room[..if self.is_certain { 1 } else { 2 }]
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        if let Some(payload) = self.payload.take().filter(|payload| payload.capacity() <= MAX_KEPT_BYTES) {
-            SCRATCH.set(payload);
+        let at = throttle.next_at(now);
+        if at > now {
+            self.throttled_until = Some(at);
         }
+        at <= now
+    }
+
+    /// Notes when something else may go. Whether that is sooner than was known.
+    pub(super) fn set_due(&mut self, due: Option<Millis>, now: Millis) -> bool {
+        // What is due already waits for something else than time.
+        let next = due.into_iter().chain(self.throttled_until.take()).filter(|&at| at > now).min();
+        let is_sooner = next.is_some_and(|next| self.due.is_none_or(|due| next < due));
+        self.due = next;
+        is_sooner
     }
 }

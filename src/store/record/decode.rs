@@ -33,7 +33,7 @@ impl<'a> Record<'a> {
 
     /// Whether records of this kind can be read.
     pub(in crate::store) fn is_known(kind: u8) -> bool {
-        (kind::PUBLISH..=kind::CHECKPOINT_END).contains(&kind)
+        (kind::PUBLISH..=kind::NOTE).contains(&kind)
     }
 }
 
@@ -125,6 +125,7 @@ impl<'a> Reader<'a> {
                 identifier: Some(u32::try_from(self.varint()?).ok()?).filter(|&identifier| identifier > 0),
             },
             kind::UNSUBSCRIBE => Record::Unsubscribe { queue: self.queue()?, filter: self.text()? },
+            kind::NOTE => Record::Note { queue: self.queue()?, key: self.text()?, value: self.text()? },
             kind::TIME => Record::Time(Moment {
                 now: Millis(self.varint()?),
                 unbroken_since: Millis(self.varint()?),
@@ -242,6 +243,9 @@ impl<'a> Reader<'a> {
             how.identifiers = Identifiers::Encoded(&begin[..begin.len() - self.0.len()]);
             let mut text = || Some(Some(self.text()?).filter(|text| !text.is_empty()));
             (how.share, how.route, how.publisher) = (text()?, text()?, text()?);
+        }
+        if flags & flag::SINCE != 0 {
+            how.since = Some(Millis(self.varint()?));
         }
         Some((delivered, how))
     }

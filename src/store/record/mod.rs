@@ -6,7 +6,7 @@
 //! text    varint length | UTF-8
 //!
 //! message       flags u8 | expires varint? | topic text | properties bytes? | payload bytes | reading?
-//! deliveries    count varint | each: queue varint | sequence varint | flags u8 | details?
+//! deliveries    count varint | each: queue varint | sequence varint | flags u8 | details? | since varint?
 //! details       identifiers: count varint, each varint | share text | route text | publisher text   (empty is none)
 //! ```
 //!
@@ -34,7 +34,7 @@ use crate::mqtt::{Form, Message, Millis, PacketId, QoS, Quality, Sampled};
 pub struct QueueId(pub u64);
 
 impl QueueId {
-    /// The queue of retained messages: the newest of each topic is its one that lives.
+    /// The queue of retained messages: the newest of each topic is its one that lives. Its notes are the gateway's.
     pub const RETAINED: Self = Self(0);
 }
 
@@ -62,12 +62,22 @@ pub struct How<'a> {
     pub route: Option<&'a str>,
     /// Who published a retained message.
     pub publisher: Option<&'a str>,
+    /// When it came, by the gateway's clock; known of what goes to bridges.
+    pub since: Option<Millis>,
 }
 
 impl How<'_> {
     /// A plain delivery.
     pub const fn plain(qos: QoS, retain: bool) -> Self {
-        Self { qos, retain, identifiers: Identifiers::Decoded(&[]), share: None, route: None, publisher: None }
+        Self {
+            qos,
+            retain,
+            identifiers: Identifiers::Decoded(&[]),
+            share: None,
+            route: None,
+            publisher: None,
+            since: None,
+        }
     }
 }
 
@@ -239,6 +249,15 @@ pub enum Record<'a> {
         /// The filter.
         filter: &'a str,
     },
+    /// A durable session, or the gateway itself ([`QueueId::RETAINED`]), notes something.
+    Note {
+        /// Its queue.
+        queue: QueueId,
+        /// What it is about.
+        key: &'a str,
+        /// What is noted; empty removes what was.
+        value: &'a str,
+    },
     /// What the clocks said.
     Time(Moment),
     /// From here to [`Record::CheckpointEnd`] stands all that is alive, but for the messages themselves.
@@ -342,6 +361,8 @@ mod kind {
     pub const CHECKPOINT_BEGIN: u8 = 13;
     pub const QUEUE: u8 = 14;
     pub const CHECKPOINT_END: u8 = 15;
+    /// From format 2 on.
+    pub const NOTE: u8 = 16;
 }
 
 mod flag {
@@ -352,6 +373,8 @@ mod flag {
     pub const READING: u8 = 1 << 5;
     /// Of a delivery: identifiers, share, route and publisher follow.
     pub const DETAILS: u8 = 1 << 3;
+    /// Of a delivery: when it came follows.
+    pub const SINCE: u8 = 1 << 4;
     /// Of a reading, besides its form, which begins at `FORM_SHIFT`.
     pub const QUALITY: u8 = 0b11;
     pub const FORM_SHIFT: u32 = 2;

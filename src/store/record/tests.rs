@@ -23,6 +23,7 @@ struct OwnedDelivery {
     share: Option<String>,
     route: Option<String>,
     publisher: Option<String>,
+    since: Option<u64>,
 }
 
 impl OwnedDelivery {
@@ -34,6 +35,7 @@ impl OwnedDelivery {
             share: self.share.as_deref(),
             route: self.route.as_deref(),
             publisher: self.publisher.as_deref(),
+            since: self.since.map(Millis),
         }
     }
 }
@@ -61,8 +63,9 @@ fn any_delivered() -> impl Strategy<Value = Delivered> {
 
 fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
     let text = || option::of("[a-zé/+#]{1,9}");
-    (any_delivered(), any_qos(), any::<bool>(), vec(any::<u32>(), 0..4), text(), text(), text()).prop_map(
-        |(delivered, qos, retain, identifiers, share, route, publisher)| OwnedDelivery {
+    let since = option::of(any_number());
+    (any_delivered(), any_qos(), any::<bool>(), vec(any::<u32>(), 0..4), text(), text(), text(), since).prop_map(
+        |(delivered, qos, retain, identifiers, share, route, publisher, since)| OwnedDelivery {
             delivered,
             qos,
             retain,
@@ -70,6 +73,7 @@ fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
             share,
             route,
             publisher,
+            since,
         },
     )
 }
@@ -190,6 +194,11 @@ fn any_record() -> impl Strategy<Value = Record<'static>> {
             Record::Subscribe { queue, filter, options, identifier }
         }),
         (any_queue(), filter()).prop_map(|(queue, filter)| Record::Unsubscribe { queue, filter }),
+        (any_queue(), filter(), filter(), any::<bool>()).prop_map(|(queue, key, value, is_removed)| Record::Note {
+            queue,
+            key,
+            value: if is_removed { "" } else { value },
+        }),
         (any_number(), any_number(), any::<i64>(), any::<bool>()).prop_map(
             |(now, unbroken_since, wall_ms, is_synchronised)| {
                 let (now, unbroken_since) = (Millis(now), Millis(unbroken_since));
