@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::lanes;
-use crate::clock;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
-use crate::mqtt::{Millis, Publication, QoS, Reading, Remap, Sampled, TopicFilter, topic};
+use crate::mqtt::{Millis, Publication, QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
@@ -94,14 +93,6 @@ pub struct Route {
 /// Whether `topic` is a command (`…/set`) and `from` a wildcard, which takes none out of the gateway.
 pub fn withholds_command(from: &TopicFilter, topic: &str) -> bool {
     from.has_wildcard() && (topic.ends_with("/set") || topic == "set")
-}
-
-/// The time of a message that came at `since`, as far as it is known by now: a reading's is that of its sample.
-pub fn time_of(reading: Option<&Reading>, since: Millis) -> Sampled {
-    match reading {
-        Some(reading) => clock::correct(reading.sampled),
-        None => clock::wall_of(since),
-    }
 }
 
 /// Whether `topic` is the result of a command: it goes before all others.

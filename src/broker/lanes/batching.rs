@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::broker::delivery::{Delivery, time_of};
+use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::{DeliveryQueue, Entry};
+use crate::clock;
 use crate::mapping::hop_payload::{HopPayload, Outgoing};
 use crate::mqtt::{MessageBuilder, Millis, TopicName};
 
@@ -155,16 +156,25 @@ fn remap(entry: &Entry, into: &mut String) {
 
 /// Appends what stands for a message in an array.
 fn element(entry: &Entry, into: &mut Vec<u8>) {
-    let payload = entry.delivery.route.as_ref().map_or(&HopPayload::AsPublished, |route| &route.payload);
-    payload.encode_element(&entry.outgoing(), into);
+    let outgoing = entry.outgoing();
+    match &entry.delivery.route {
+        Some(route) => route.payload.encode_element(&outgoing, into),
+        None => HopPayload::AsPublished.encode_element(&outgoing, into),
+    }
 }
 
 impl Entry {
     /// What is known of its message when it is sent.
-    fn outgoing(&self) -> Outgoing<'_> {
+    pub(in crate::broker) fn outgoing(&self) -> Outgoing<'_> {
         let message = &self.message;
-        let reading = message.reading.as_deref();
-        let time = time_of(reading, self.since);
-        Outgoing { topic: message.topic(), payload: message.payload(), reading, time }
+        Outgoing {
+            topic: message.topic(),
+            payload: message.payload(),
+            reading: message.reading.as_deref(),
+            time: match &message.reading {
+                Some(reading) => clock::correct(reading.sampled),
+                None => clock::wall_of(self.since),
+            },
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 pub(super) use super::hop::Refused;
 use super::hop::{Hop, Hopping};
-use super::shape::Shape;
+use super::shaped::Made;
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
@@ -232,12 +232,22 @@ impl Wire {
         publication: &Publication<'_>,
         now: Millis,
     ) -> Result<(), Refused> {
-        let (mut payload, mut retain) = (publication.payload, header.retain);
+        let mut retain = header.retain;
         let mut properties = publication.properties;
-        let (mut throttle, mut refuses, mut shape) = (None, None, Shape::default());
+        let (mut throttle, mut refuses) = (None, None);
         let route = header.delivery.route.as_ref();
+        let made = match route {
+            Some(route) => Made::by(route, publication, self.sender.version(), header.since),
+            None => Made::default(),
+        };
+        let (payload, shared) = match made.payload() {
+            Some(made) => (made, false),
+            None => (publication.payload, publication.payload.len() >= SHARED_PAYLOAD_BYTES),
+        };
+        let mut room = Default::default();
+        let user_properties = made.user_properties(&mut room);
         if let Some(hopping) = &mut self.hopping {
-            let Hopping { hop, scratch, throttle: bucket, mark, marked, .. } = &mut **hopping;
+            let Hopping { hop, throttle: bucket, mark, marked, .. } = &mut **hopping;
             throttle = bucket.as_mut();
             retain &= hop.retain_available;
             refuses = hop.refuses.as_deref();
@@ -246,16 +256,7 @@ impl Wire {
                 via::mark(properties, here, marked);
                 properties = Forwardable::plain(marked);
             }
-            if let Some(route) = route {
-                shape = Shape::by(route, publication, self.sender.version(), header.since, scratch);
-                if shape.is_made {
-                    payload = scratch;
-                }
-            }
         }
-        let mut room = Default::default();
-        let user_properties = shape.user_properties(&mut room);
-        let shared = payload.len() >= SHARED_PAYLOAD_BYTES && !shape.is_made;
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
         let begin = buffer.len();
