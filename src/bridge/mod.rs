@@ -5,6 +5,7 @@
 
 mod backoff;
 mod complaints;
+pub mod forecast;
 pub mod memory;
 pub mod plan;
 mod servers;
@@ -13,6 +14,7 @@ mod supervise;
 mod takeovers;
 mod trouble;
 mod vigil;
+pub mod way;
 
 pub use plan::Plan;
 pub use supervise::Bridge;
