@@ -17,6 +17,8 @@ mod notes;
 mod outgoing;
 mod paging;
 mod restore;
+mod shaped;
+mod stall;
 mod wire;
 
 use std::collections::VecDeque;
@@ -71,6 +73,8 @@ pub struct SessionSlot {
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
     refusing: AtomicBool,
+    /// Acknowledgements that have come so far.
+    acknowledged: AtomicU64,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -210,6 +214,7 @@ impl SessionSlot {
             via: OnceLock::new(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
             metrics,
         })
     }
@@ -481,6 +486,7 @@ impl SessionSlot {
             return false;
         }
         let (version, is_dialled) = (wire.sender.version(), wire.is_dialled());
+        self.note_acknowledged(acknowledgements.len());
         let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
             let session = &mut outgoing.session;
