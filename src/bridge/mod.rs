@@ -6,6 +6,7 @@
 mod backoff;
 pub mod cloud;
 mod complaints;
+pub mod forecast;
 pub mod memory;
 pub mod plan;
 mod servers;
@@ -14,6 +15,7 @@ mod supervise;
 mod takeovers;
 mod trouble;
 mod vigil;
+pub mod way;
 
 pub use plan::Plan;
 pub use supervise::Bridge;
