@@ -110,7 +110,7 @@ bridges:
     insta::assert_snapshot!(bridge.join("\n"), @r"
     bridge    azure to mqtts://myhub.azure-devices.net:8883 as edge-01
       send    answers to direct methods
-      send    edge-01/inverter/#, qos up to 1, not retained
+      send    edge-01/inverter/#, qos up to 1, not retained, json
       receive devices/edge-01/messages/devicebound/#, qos up to 1, not retained
       receive $iothub/methods/POST/#, qos up to 1, not retained
       will    none: no route sends edge-01/status
