@@ -5,6 +5,7 @@
 
 mod backoff;
 pub mod plan;
+mod renewal;
 pub mod settings;
 mod supervise;
 

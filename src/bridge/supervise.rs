@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::plan::{Plan, PlannedRoute, RouteQos, Server};
+use super::renewal::{Renewal, Renewed};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
@@ -20,7 +20,7 @@ use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::Forwardable;
 use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version};
-use crate::net::dial::dial;
+use crate::net::dial::{Means, dial};
 use crate::net::tls;
 
 /// TCP, TLS and CONNACK each get this long.
@@ -75,17 +75,18 @@ impl Bridge {
 
     /// Dials until `cancelled`; then says goodbye.
     pub async fn run(self, cancelled: CancellationToken) {
-        let bridge = self.plan.name.clone();
-        let tls = match self.tls() {
-            Ok(tls) => tls,
-            Err(error) => {
-                tracing::error!(bridge, %error, "bridge cannot start");
-                self.health.disconnected(&error.to_string());
-                // Its entry goes with it, so it stays to tell why.
-                cancelled.cancelled().await;
-                return;
-            }
+        let renewal = tokio::select! {
+            () = cancelled.cancelled() => return,
+            renewal = Renewal::load(&self.plan, DIAL_TIMEOUT, &self.health) => renewal,
         };
+        tokio::select! {
+            () = self.supervise(&renewal, &cancelled) => {}
+            () = renewal.watch() => {}
+        }
+    }
+
+    async fn supervise(&self, renewal: &Renewal, cancelled: &CancellationToken) {
+        let bridge = self.plan.name.clone();
         let mut backoff = Backoff::default();
         let mut first = true;
         // Which of the servers, in which version, and how many have not answered in a row.
@@ -93,7 +94,8 @@ impl Bridge {
         let mut has_spoken_5 = false;
         loop {
             let server = &self.plan.servers[at];
-            let attempt = self.connect(server, version, tls.as_ref(), first);
+            let (means, mut renewed) = renewal.means();
+            let attempt = self.connect(server, version, &means, first);
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
                 connected = attempt => connected,
@@ -105,22 +107,31 @@ impl Bridge {
                         "bridge connected"
                     );
                     self.health.connected();
+                    renewal.accepted(&renewed);
                     first = false;
                     has_spoken_5 |= version == Version::V5;
                     let since = Instant::now();
-                    let end = self.drive(welcome, version, &cancelled).await;
+                    let end = self.drive(welcome, version, cancelled, &mut renewed).await;
                     if cancelled.is_cancelled() {
                         return;
                     }
+                    let Some(end) = end else {
+                        tracing::info!(bridge, %server, "reconnecting with new TLS files");
+                        self.health.disconnected("reconnecting with new TLS files");
+                        continue;
+                    };
                     backoff.connected_for(since.elapsed());
                     let reason = describe(&end);
                     tracing::warn!(bridge, %server, reason, "link lost");
                     self.health.disconnected(&reason);
                     (at, version, silent) = (0, self.preferred(), 0);
                 }
-                Err(Failed { error, version_3 }) => {
+                Err(Failed { error, version_3, is_refusal }) => {
                     tracing::warn!(bridge, %server, error, "cannot connect");
                     self.health.disconnected(&error);
+                    if is_refusal && renewal.refused(&renewed, &error) {
+                        continue;
+                    }
                     let try_version_3 = match version_3 {
                         Version3::Wanted => true,
                         Version3::Guessed => !has_spoken_5,
@@ -155,27 +166,13 @@ impl Bridge {
         }
     }
 
-    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, tls::TlsError> {
-        if !self.plan.servers.iter().any(|server| server.tls) {
-            return Ok(None);
-        }
-        let files = self.plan.tls.as_ref();
-        let ca = files.and_then(|files| files.ca.as_deref());
-        let identity = files.and_then(|files| files.identity.as_ref());
-        tls::client_config(ca, identity.map(|(certificate, key)| (certificate.as_path(), key.as_path()))).map(Some)
-    }
-
-    async fn connect(
-        &self,
-        server: &Server,
-        version: Version,
-        tls: Option<&Arc<ClientConfig>>,
-        first: bool,
-    ) -> Result<Welcome, Failed> {
+    async fn connect(&self, server: &Server, version: Version, means: &Means, first: bool) -> Result<Welcome, Failed> {
         let plan = &self.plan;
-        let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), DIAL_TIMEOUT)
-            .await
-            .map_err(|error| Failed { error: error.to_string(), version_3: Version3::No })?;
+        let transport = dial(server, means).await.map_err(|error| Failed {
+            is_refusal: error.is_refusal(),
+            error: error.to_string(),
+            version_3: Version3::No,
+        })?;
         let mut connect = Connect::new(version, &plan.client_id);
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
@@ -205,33 +202,44 @@ impl Bridge {
                 link::DialError::Closed => Version3::Guessed,
                 _ => Version3::No,
             };
-            Failed { error: error.to_string(), version_3 }
+            let is_refusal = matches!(error, link::DialError::Refused { .. } | link::DialError::Closed);
+            Failed { error: error.to_string(), version_3, is_refusal }
         })
     }
 
-    /// Drives a link until it ends or the gateway stops.
-    async fn drive(&self, welcome: Welcome, version: Version, cancelled: &CancellationToken) -> link::End {
+    /// Drives a link until it ends, the gateway stops, or there is something new to dial with: then there is no end.
+    async fn drive(
+        &self,
+        welcome: Welcome,
+        version: Version,
+        cancelled: &CancellationToken,
+        renewed: &mut Renewed,
+    ) -> Option<link::End> {
         let Welcome { mut link, server_keep_alive, .. } = welcome;
         let epoch = link.epoch();
         let keep_alive = server_keep_alive.unwrap_or(self.plan.keep_alive_seconds);
         let mut ping = tokio::time::interval(Duration::from_secs(u64::from(keep_alive.max(1))));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.tick().await;
-        let end = {
+        let (end, is_renewed) = {
             let mut run = std::pin::pin!(link.run());
             loop {
                 tokio::select! {
-                    end = &mut run => break end,
+                    end = &mut run => break (end, false),
                     () = cancelled.cancelled() => {
                         self.say_goodbye(epoch, version, run.as_mut()).await;
-                        break link::End::Peer(Some(ReasonCode::Success));
+                        break (link::End::Peer(Some(ReasonCode::Success)), false);
+                    }
+                    () = renewed.changed() => {
+                        self.say_goodbye(epoch, version, run.as_mut()).await;
+                        break (link::End::Peer(Some(ReasonCode::Success)), true);
                     }
                     _ = ping.tick(), if keep_alive > 0 => self.ping(epoch, keep_alive),
                 }
             }
         };
         link.end(&end).await;
-        end
+        (!is_renewed).then_some(end)
     }
 
     /// Keeps the link alive, and ends it where nothing has come for one and a half keep alives.
@@ -291,6 +299,8 @@ impl Bridge {
 /// Why there is no connection.
 struct Failed {
     error: String,
+    /// Whether the server does not want us, as far as we know.
+    is_refusal: bool,
     version_3: Version3,
 }
 
@@ -373,7 +383,7 @@ fn describe(end: &link::End) -> String {
         link::End::Peer(None) => "the server closed the connection".into(),
         link::End::Peer(Some(reason)) => format!("the server said {reason}"),
         link::End::Protocol(error) => format!("the server broke the protocol: {error}"),
-        link::End::Transport(error) => error.to_string(),
+        link::End::Transport(error) => tls::describe(error),
         link::End::TakenOver => "another connection of this bridge".into(),
         link::End::Closed(ReasonCode::KeepAliveTimeout) => "the server went silent".into(),
         link::End::Closed(reason) => reason.to_string(),

@@ -83,14 +83,7 @@ pub fn summary(configuration: &Configuration) -> String {
         lines.add(format_args!("devices   {}", devices.join(", ")));
     }
     for bridge in &resolved.bridges {
-        let servers: Vec<String> = bridge
-            .servers
-            .iter()
-            .map(|server| {
-                let scheme = if server.tls { "mqtts" } else { "mqtt" };
-                format!("{scheme}://{}:{}", server.host, server.port)
-            })
-            .collect();
+        let servers: Vec<String> = bridge.servers.iter().map(ToString::to_string).collect();
         lines.add(format_args!("bridge    {} to {} as {}", bridge.name, servers.join(", "), bridge.client_id));
         for route in &bridge.send {
             lines.add(format_args!("  send    {}", route_line(route)));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::mqtt::QoS;
+use crate::net::client_tls::MinVersion;
 use crate::settings::Located;
 
 fn resolve(json: &str) -> Result<Plan, Vec<String>> {
@@ -21,7 +22,7 @@ fn refused(json: &str) -> Vec<String> {
 #[test]
 fn defaults_are_those_of_the_reference() {
     let plan = resolve(r#"{"url": ["mqtts://cloud"], "send": [{"from": "{gateway}/#", "to": "site/#"}]}"#).unwrap();
-    assert_eq!(plan.servers, [Server { host: "cloud".into(), port: 8883, tls: true }]);
+    assert_eq!(plan.servers, [Server { host: "cloud".into(), port: 8883, tls: true, path: None }]);
     assert_eq!(plan.client_id, "edge-01-cloud");
     assert_eq!((plan.session_seconds, plan.keep_alive_seconds, plan.version), (604_800, 30, Version::V5));
     let route = &plan.send[0];
@@ -142,16 +143,70 @@ fn a_loop_over_3_1_1_is_refused() {
 fn what_no_server_would_take_is_refused() {
     for (settings, message) in [
         (r#""url": []"#, "`cloud` has no `url`"),
-        (r#""url": ["wss://a"]"#, "`wss://` is not available yet"),
+        (r#""url": ["mqtts://a/b"]"#, "`/b` has no meaning here"),
+        (
+            r#""url": ["ws://a/b c"]"#,
+            "`/b c` is no path of a URL: write other characters as %20 and the like, and no #",
+        ),
+        (r#""url": ["mqtt://a:0"]"#, "there is no port 0 to dial"),
         (r#""url": ["http://a"]"#, "`http://` is no broker"),
         (r#""url": ["a:1883"]"#, "`a:1883` is no URL of a broker"),
         (r#""url": ["mqtt://a"], "keep_alive": "500ms""#, "`keep_alive` is 1s to 65535s, in whole seconds"),
         (r#""url": ["mqtt://a"], "session": "50000d""#, "a session is kept for at most 49710d"),
         (r#""url": ["mqtt://a"], "password": "x""#, "a `password` wants a `username`"),
         (r#""url": ["mqtt://a"], "client_id": """#, "a client id has 1 to 65535 characters, none of them U+0000"),
-        (r#""url": ["mqtt://a"], "tls": {}"#, "`tls` wants a URL with `mqtts://`"),
+        (r#""url": ["mqtt://a"], "tls": {}"#, "`tls` wants a URL with `mqtts://` or `wss://`"),
+        (r#""url": ["ws://a"], "tls": {"alpn": ["mqtt"]}"#, "`tls` wants a URL with `mqtts://` or `wss://`"),
+        (r#""url": ["wss://a"], "tls": {"alpn": [""]}"#, "a protocol of `alpn` has 1 to 255 bytes"),
+        (r#""url": ["mqtts://a"], "tls": {"server_name": "a b"}"#, "`a b` is no name that a certificate has"),
+        (r#""url": ["mqtts://a"], "tls": {"cert": "a.crt"}"#, "a `cert` wants its `key`"),
+        (r#""url": ["mqtts://a"], "proxy": "https://u:secret@p""#, "this is no proxy"),
+        (r#""url": ["mqtts://a"], "proxy": "p:3128""#, "this is no proxy"),
         (r#""url": ["mqtts://a"], "tls": {"ca": "ca.crt"}"#, "there is no file /nowhere/ca.crt"),
     ] {
         assert_eq!(refused(&format!("{{{settings}}}")), [message]);
+    }
+}
+
+#[test]
+fn tls_has_its_options() {
+    let text = r#"{"url": ["wss://a", "mqtts://b"], "proxy": "socks5://u:secret@p",
+        "tls": {"alpn": ["x-amzn-mqtt-ca", "mqtt"], "server_name": "c", "min_version": "1.3"}}"#;
+    let plan = resolve(text).unwrap();
+    let servers: Vec<String> = plan.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["wss://a:443/mqtt", "mqtts://b:8883"]);
+    assert_eq!(plan.tls.alpn, ["x-amzn-mqtt-ca", "mqtt"]);
+    assert_eq!((plan.tls.server_name.as_deref(), plan.tls.min_version), (Some("c"), MinVersion::Tls13));
+    assert_eq!(plan.proxy.as_ref().unwrap().to_string(), "socks5://p:1080");
+    assert!(!format!("{plan:?}").contains("secret"), "{plan:?}");
+    let plain = resolve(r#"{"url": ["mqtts://b"]}"#).unwrap();
+    assert_eq!((plain.tls, plain.proxy), (ClientTlsOptions::default(), None));
+}
+
+#[test]
+fn files_of_tls_that_are_of_no_use_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, content: &str| std::fs::write(folder.path().join(file), content).unwrap();
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.into()]).unwrap();
+    let (ours, other) = (made("a"), made("b"));
+    write("a.crt", &ours.cert.pem());
+    write("a.key", &ours.signing_key.serialize_pem());
+    write("b.key", &other.signing_key.serialize_pem());
+    write("empty", "");
+    let mistakes = |tls: &str| {
+        let text = format!(r#"{{"url": ["mqtts://a"], "tls": {tls}}}"#);
+        let settings: Settings = serde_json::from_str(&text).unwrap();
+        let resolved = settings.resolve("edge-01", &Located::nowhere("cloud".to_string()), folder.path());
+        resolved.err().unwrap_or_default().into_iter().map(|mistake| mistake.message).collect::<Vec<_>>()
+    };
+    assert_eq!(mistakes(r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.key"}"#), [""; 0]);
+    for (tls, words) in [
+        (r#"{"ca": "empty"}"#, "empty holds no certificate in PEM"),
+        (r#"{"ca": "a.crt", "cert": "a.crt", "key": "b.key"}"#, "a.crt"),
+        (r#"{"ca": "a.crt", "cert": "a.key", "key": "a.key"}"#, "a.key holds no certificate in PEM"),
+        (r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.crt"}"#, "a.crt holds no key that is not encrypted"),
+    ] {
+        let found = mistakes(tls);
+        assert!(found.len() == 1 && found[0].ends_with(words), "{tls}: {found:?}");
     }
 }
