@@ -13,7 +13,7 @@ use super::renewal::{Renewal, Renewed};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
-use crate::broker::session_slot::Waiting;
+use crate::broker::session_slot::{Hop, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
@@ -45,9 +45,13 @@ impl Bridge {
     /// # Errors
     /// Where what waited for it in the process before this one cannot be read.
     pub fn new(plan: Plan, broker: &Arc<Broker>, health: &HealthTable) -> io::Result<Self> {
-        let deliveries: Vec<Arc<Delivery>> =
-            plan.send.iter().enumerate().map(|(order, route)| Arc::new(delivery_of(route, order))).collect();
-        let slot = broker.bridge_slot(&plan.name, &deliveries)?;
+        let deliveries: Vec<Arc<Delivery>> = plan
+            .send
+            .iter()
+            .enumerate()
+            .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
+            .collect();
+        let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -62,8 +66,8 @@ impl Bridge {
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
             let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, dropped, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped, is_full: waiting.is_full() }
+            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
+            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
         });
         Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, subscriptions })
     }
@@ -195,6 +199,8 @@ impl Bridge {
             birth: self.status_message("online"),
             receive: Arc::clone(&self.receive),
             timeout: DIAL_TIMEOUT,
+            hop: Hop { throttling: plan.throttling, ..Hop::default() },
+            window: None,
         };
         link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
             let version_3 = match &error {
@@ -314,7 +320,8 @@ enum Version3 {
     No,
 }
 
-fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
+fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
+    let expire = expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX));
     Delivery {
         qos: match route.qos {
             RouteQos::AtMost(qos) => DeliveryQoS::AtMost(qos),
@@ -337,6 +344,7 @@ fn delivery_of(route: &PlannedRoute, order: usize) -> Delivery {
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
+            expire,
         })),
     }
 }

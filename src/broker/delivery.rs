@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lanes;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
-use crate::mqtt::{QoS, Remap, TopicFilter, topic};
+use crate::mqtt::{Millis, QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
@@ -86,6 +86,8 @@ pub struct Route {
     pub payload: HopPayload,
     /// The lane in which its messages wait; see [`lanes`].
     pub lane: u8,
+    /// How long a message waits, in milliseconds; `None` is for ever.
+    pub expire: Option<u64>,
 }
 
 impl Route {
@@ -136,14 +138,21 @@ impl Delivery {
         }
     }
 
-    /// How a message is recorded that goes out with `qos` and `retain`.
-    pub fn how(&self, qos: QoS, retain: bool) -> How<'_> {
+    /// How a message is recorded that goes out with `qos` and `retain`, and came at `now`.
+    pub fn how(&self, qos: QoS, retain: bool, now: Millis) -> How<'_> {
         How {
+            // Clients' queues have no use for it.
+            since: self.route.is_some().then_some(now),
             identifiers: Identifiers::Decoded(&self.identifiers),
             share: self.share.as_ref().map(TopicFilter::as_str),
             route: self.route.as_ref().map(|route| &*route.name),
             ..How::plain(qos, retain)
         }
+    }
+
+    /// The lane in which a message of `topic` waits.
+    pub fn lane_of(&self, topic: &str) -> u8 {
+        self.route.as_ref().map_or(lanes::NORMAL, |route| route.lane_of(topic))
     }
 
     /// Whether the client may read `topic`, which its filter matches.
@@ -185,6 +194,7 @@ mod tests {
             except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
             payload: HopPayload::default(),
             lane: lanes::NORMAL,
+            expire: None,
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery_queue::{PageAt, PageRequest, WINDOW_BYTES, WINDOW_MESSAGES};
+use super::lanes;
 use super::router::Router;
 use super::session_slot::{PagedEntry, SessionSlot};
 use crate::clock;
@@ -112,29 +113,31 @@ impl Pager {
 
     /// Reads a page for a session, if it wants one.
     async fn turn(&self, wanting: &mut Wanting, router: &Router) -> Next {
-        let request = match wanting.left {
+        let (lane, queue, request) = match wanting.left {
             Some(_) if !self.hands_on.load(Ordering::Acquire) => return Next::Later(UNREADABLE),
             Some(Sequences { first, last }) => {
-                PageRequest { from: first, end: last + 1, messages: WINDOW_MESSAGES, bytes: WINDOW_BYTES }
+                let (messages, bytes) = (WINDOW_MESSAGES, WINDOW_BYTES);
+                let request = PageRequest { from: first, end: last + 1, messages, bytes };
+                (lanes::NORMAL, wanting.slot.queue_id(), request)
             }
             None => match wanting.slot.next_page(&self.journal) {
                 None => return Next::Done,
-                Some(PageAt::Later(ticket)) => {
+                Some((.., PageAt::Later(ticket))) => {
                     if let Some(ticket) = ticket {
                         self.journal.hurry(ticket);
                     }
                     return Next::Later(UNCOMMITTED);
                 }
-                Some(PageAt::Now(request)) => request,
+                Some((lane, queue, PageAt::Now(request))) => (lane, queue, request),
             },
         };
-        let (journal, queue) = (Arc::clone(&self.journal), wanting.slot.queue_id());
+        let journal = Arc::clone(&self.journal);
         let read =
             tokio::task::spawn_blocking(move || journal.read(queue, request.from, request.messages, request.bytes));
         let error = match read.await {
             Ok(Ok(page)) => {
                 wanting.failures = 0;
-                return self.put(wanting, request, page, router);
+                return self.put(wanting, lane, request, page, router);
             }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
@@ -149,17 +152,17 @@ impl Pager {
     }
 
     /// Puts a page where it belongs.
-    fn put(&self, wanting: &mut Wanting, request: PageRequest, page: Page, router: &Router) -> Next {
+    fn put(&self, wanting: &mut Wanting, lane: u8, request: PageRequest, page: Page, router: &Router) -> Next {
         let slot = &wanting.slot;
         let mut batch = Batch::default();
         let now = clock::now();
         let Some(left) = wanting.left else {
-            slot.put_page(request, page, now, &mut batch);
+            slot.put_page(lane, request, page, now, &mut batch);
             router.finish(&mut batch);
             return Next::Again;
         };
         let end = request.end_of(&page);
-        let shared = slot.entries_of(page.messages).filter_map(|entry| match entry {
+        let shared = slot.entries_of(lane, page.messages).filter_map(|entry| match entry {
             PagedEntry::Entry(entry) if entry.sequence < Some(end) && entry.delivery.share.is_some() => Some(entry),
             _ => None,
         });

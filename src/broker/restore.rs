@@ -6,13 +6,27 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::Broker;
 use super::delivery::Delivery;
+use super::delivery_queue::Entry;
+use super::lanes::{self, Keeps, Lane, LaneSettings, Rank, SEPARATOR, lane_name};
 use super::session_slot::{PagedEntry, Past, SessionSlot};
 use crate::clock;
-use crate::mqtt::session::Unsettled;
+use crate::mqtt::session::{Unsettled, in_lane};
 use crate::store::{Batch, Delivered, Queued, Record, Restored, RestoredSession, Sequences, SessionKind};
 
 /// Messages that are read at once, and their bytes.
 const PAGE: (usize, usize) = (256, 1024 * 1024);
+
+/// Lanes that a bridge has at most, beside the normal one.
+const MOST_LANES: usize = 255;
+
+/// What was in flight of a lane, and what waited behind it.
+#[derive(Debug)]
+struct InFlight {
+    unsettled: Vec<Unsettled<Entry>>,
+    waiting: Queued,
+    /// Where what waits begins.
+    from: u64,
+}
 
 /// Sessions of bridges that no bridge has asked for yet, by their names.
 pub(super) type Orphans = HashMap<Arc<str>, RestoredSession>;
@@ -42,22 +56,59 @@ impl Broker {
         Ok(())
     }
 
-    /// The session of a bridge: the one that the process before this one has left, or a new one. What waits there goes
-    /// out as `deliveries` says, by the route that it came in by, else by the first that takes its topic; what none
-    /// takes is dropped.
+    /// The session of a bridge: the one that the process before this one has left, or a new one, with `lanes` beside the
+    /// normal one. What waits there goes out as `deliveries` says, by the route that it came in by, else by the first
+    /// that takes its topic; what none takes is dropped. A lane that is not configured any more is emptied.
     ///
     /// # Errors
     /// Where messages cannot be read.
-    pub fn bridge_slot(&self, name: &str, deliveries: &[Arc<Delivery>]) -> io::Result<Arc<SessionSlot>> {
-        let Some(session) = self.orphans().remove(name) else {
-            let slot = self.new_slot(name.into(), SessionKind::Bridge);
-            slot.set_routes(deliveries.to_vec());
-            slot.keep_for_ever();
-            return Ok(slot);
-        };
-        let slot = self.slot_of(name.into(), SessionKind::Bridge, session.queue);
+    pub fn bridge_slot(
+        &self,
+        name: &str,
+        deliveries: &[Arc<Delivery>],
+        lanes: &[LaneSettings],
+    ) -> io::Result<Arc<SessionSlot>> {
+        let session = self.orphans().remove(name);
+        let queue = session.as_ref().map_or_else(|| self.router.journal().next_queue(), |session| session.queue);
+        let slot = self.slot_of(name.into(), SessionKind::Bridge, queue);
         slot.set_routes(deliveries.to_vec());
-        self.fill(&slot, session, false)?;
+        let mut past = Vec::new();
+        let mut known: Vec<Lane> = Vec::new();
+        for settings in lanes {
+            let name = lane_name(name, &settings.name);
+            let session = self.orphans().remove(&name);
+            let queue = session.as_ref().map_or_else(|| self.router.journal().next_queue(), |session| session.queue);
+            known.push(Lane::new(settings, name, queue));
+            past.push(session);
+        }
+        let left: Vec<Arc<str>> = {
+            let orphans = self.orphans();
+            let of_this = |other: &&Arc<str>| other.strip_prefix(name).is_some_and(|rest| rest.starts_with(SEPARATOR));
+            orphans.keys().filter(of_this).cloned().collect()
+        };
+        for name in left {
+            let Some(session) = self.orphans().remove(&name) else { continue };
+            if session.queued.messages == 0 || known.len() >= MOST_LANES {
+                self.end_orphan(&session);
+            } else {
+                known.push(Lane::new(&LaneSettings::plain(Rank::Normal), name, session.queue));
+                past.push(Some(session));
+            }
+        }
+        let keeps: Vec<Keeps> = known.iter().map(Lane::keeps).collect();
+        slot.set_lanes(known);
+        let mut unsettled = Vec::new();
+        for ((at, past), keeps) in (1..).zip(past).zip(keeps) {
+            let Some(session) = past else { continue };
+            let next_number = session.next_sequence;
+            let InFlight { unsettled: more, waiting, from } = self.read_in_flight(&slot, at, keeps, &session)?;
+            slot.restore_lane(at, next_number, waiting, from);
+            unsettled.extend(more);
+        }
+        match session {
+            Some(session) => self.fill(&slot, session, false, unsettled)?,
+            None => slot.keep_for_ever(),
+        }
         Ok(slot)
     }
 
@@ -100,7 +151,7 @@ impl Broker {
         }
         let subscriptions = std::mem::take(&mut session.subscriptions);
         let is_shared = subscriptions.iter().any(|(filter, ..)| filter.share().is_some());
-        self.fill(&slot, session, is_shared)?;
+        self.fill(&slot, session, is_shared, Vec::new())?;
         for (filter, options, identifier) in subscriptions {
             // What the client may read is said when it comes back.
             let delivery = Delivery::of_subscription(&filter, options, identifier, None);
@@ -110,18 +161,61 @@ impl Broker {
         Ok(())
     }
 
-    /// Gives a session what it had. What was in flight is read; what waited behind it is left on disk.
-    fn fill(&self, slot: &Arc<SessionSlot>, session: RestoredSession, is_shared: bool) -> io::Result<()> {
+    /// Gives a session what it had. What was in flight is read, beside what its other lanes had in flight; what waited
+    /// behind it is left on disk.
+    fn fill(
+        &self,
+        slot: &Arc<SessionSlot>,
+        session: RestoredSession,
+        is_shared: bool,
+        of_lanes: Vec<Unsettled<Entry>>,
+    ) -> io::Result<()> {
+        let InFlight { mut unsettled, waiting, from } =
+            self.read_in_flight(slot, lanes::NORMAL, Keeps::First, &session)?;
+        unsettled.extend(of_lanes);
+        let state = session.state;
+        slot.restore(Past {
+            owner: state.owner,
+            expiry_interval: state.expiry_interval,
+            will: state.will.map(Into::into),
+            away_since: session.away_since.unwrap_or_else(clock::now),
+            is_known_away: session.away_since.is_some(),
+            window: state.window,
+            next_sequence: session.next_sequence,
+            next_receipt: session.next_receipt,
+            receipts: session.receipts,
+            unsettled,
+            waiting,
+            waiting_from: from,
+            is_shared,
+        });
+        Ok(())
+    }
+
+    /// Reads what was in flight of a lane.
+    fn read_in_flight(
+        &self,
+        slot: &Arc<SessionSlot>,
+        lane: u8,
+        keeps: Keeps,
+        session: &RestoredSession,
+    ) -> io::Result<InFlight> {
         let RestoredSession { queue, state, queued, .. } = session;
+        let queue = *queue;
         let mut unsettled = Vec::new();
         let mut batch = Batch::default();
         let (mut dropped, mut taken, mut from) = (0, 0, 0);
         // What was in flight is what is open of the first sequences: as many as the peer took, and at least up to the
         // last that bears a trace of it.
         let highest = session.received.iter().max().max(session.displaced.iter().map(|(sequence, _)| sequence).max());
-        let window = usize::from(state.window);
-        let was_in_flight =
-            |sequence: u64, before: usize| before < window || highest.is_some_and(|&highest| sequence <= highest);
+        let window = match keeps {
+            Keeps::First => usize::from(state.window),
+            Keeps::Traced | Keeps::Nothing => 0,
+        };
+        let was_in_flight = |sequence: u64, before: usize| {
+            let bears_a_trace = highest.is_some_and(|&highest| sequence <= highest);
+            before < window || (bears_a_trace && keeps != Keeps::Nothing)
+        };
         let mut is_last = queued.messages == 0;
         while !is_last && was_in_flight(from, unsettled.len()) {
             let page = self.router.journal().read(queue, from, PAGE.0.min(window.max(1)), PAGE.1)?;
@@ -131,7 +225,7 @@ impl Broker {
             taken += lost;
             dropped += lost;
             let end = page.lost.iter().map(|lost| lost.last + 1).max().unwrap_or(from);
-            for entry in slot.entries_of(page.messages) {
+            for entry in slot.entries_of(lane, page.messages) {
                 let sequence = entry.sequence();
                 if !was_in_flight(sequence, unsettled.len()) {
                     is_last = true;
@@ -150,6 +244,7 @@ impl Broker {
                 let displaced = session.displaced.iter().find(|(displaced, _)| *displaced == sequence);
                 let packet_id = displaced.map(|&(_, packet_id)| packet_id);
                 let is_released = session.received.contains(&sequence);
+                let sequence = in_lane(lane, sequence);
                 unsettled.push(Unsettled { sequence, packet_id, qos: item.qos, is_released, item });
             }
             if !is_last {
@@ -159,7 +254,7 @@ impl Broker {
         }
         if dropped > 0 {
             tracing::warn!(
-                session = %state.client_id, messages = dropped,
+                session = %slot.client_id(), messages = dropped,
                 "no route takes what was in flight, or it cannot be read; it is dropped"
             );
             self.metrics.dropped.add(dropped);
@@ -167,22 +262,7 @@ impl Broker {
         }
         let messages = queued.messages.saturating_sub(taken);
         let bytes = queued.bytes.checked_div(queued.messages).unwrap_or(0) * messages;
-        slot.restore(Past {
-            owner: state.owner,
-            expiry_interval: state.expiry_interval,
-            will: state.will.map(Into::into),
-            away_since: session.away_since.unwrap_or_else(clock::now),
-            is_known_away: session.away_since.is_some(),
-            window: state.window,
-            next_sequence: session.next_sequence,
-            next_receipt: session.next_receipt,
-            receipts: session.receipts,
-            unsettled,
-            waiting: Queued { messages, bytes },
-            waiting_from: from,
-            is_shared,
-        });
-        Ok(())
+        Ok(InFlight { unsettled, waiting: Queued { messages, bytes }, from })
     }
 
     fn orphans(&self) -> MutexGuard<'_, Orphans> {

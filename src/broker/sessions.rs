@@ -160,6 +160,7 @@ impl Broker {
             keep_alive: connack.server_keep_alive.unwrap_or(connect.keep_alive),
             will: connect.will.as_ref().map(|will| Box::new(will_of(will))),
             held,
+            hop: None,
         };
         slot.heard(now);
         let (epoch, old_will) = slot.attach(attachment, now, batch);

@@ -152,6 +152,7 @@ impl Held {
                 identifiers: how.identifiers.iter().collect(),
                 share: how.share.map(Into::into),
                 route: how.route.map(Into::into),
+                since: how.since,
                 message: message.to_message(),
             })
             .collect();

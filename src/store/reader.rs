@@ -208,6 +208,7 @@ fn paged(sequence: u64, how: &How<'_>, message: &MessageView<'_>) -> PagedMessag
         identifiers: how.identifiers.iter().collect(),
         share: how.share.map(Into::into),
         route: how.route.map(Into::into),
+        since: how.since,
         message: message.to_message(),
     }
 }

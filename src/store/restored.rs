@@ -113,6 +113,8 @@ pub struct PagedMessage {
     pub share: Option<Arc<str>>,
     /// The name of the bridge's route.
     pub route: Option<Arc<str>>,
+    /// When it came, where that is known.
+    pub since: Option<Millis>,
     /// The message.
     pub message: Message,
 }

@@ -90,3 +90,57 @@ impl Resolver<'_> {
         options
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Plan;
+    use crate::net::client_tls::MinVersion;
+
+    fn resolve(json: &str, folder: &Path) -> Result<Plan, Vec<Mistake>> {
+        let settings: Settings = serde_json::from_str(json).unwrap();
+        settings.resolve("edge-01", &Located::nowhere("cloud".to_string()), folder)
+    }
+
+    #[test]
+    fn tls_has_its_options() {
+        let text = r#"{"url": ["wss://a", "mqtts://b"], "proxy": "socks5://u:secret@p",
+            "tls": {"alpn": ["x-amzn-mqtt-ca", "mqtt"], "server_name": "c", "min_version": "1.3"}}"#;
+        let plan = resolve(text, Path::new("/nowhere")).unwrap();
+        let servers: Vec<String> = plan.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["wss://a:443/mqtt", "mqtts://b:8883"]);
+        assert_eq!(plan.tls.alpn, ["x-amzn-mqtt-ca", "mqtt"]);
+        assert_eq!((plan.tls.server_name.as_deref(), plan.tls.min_version), (Some("c"), MinVersion::Tls13));
+        assert_eq!(plan.proxy.as_ref().unwrap().to_string(), "socks5://p:1080");
+        assert!(!format!("{plan:?}").contains("secret"), "{plan:?}");
+        let plain = resolve(r#"{"url": ["mqtts://b"]}"#, Path::new("/nowhere")).unwrap();
+        assert_eq!((plain.tls, plain.proxy), (ClientTlsOptions::default(), None));
+    }
+
+    #[test]
+    fn files_of_tls_that_are_of_no_use_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, content: &str| std::fs::write(folder.path().join(file), content).unwrap();
+        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.into()]).unwrap();
+        let (ours, other) = (made("a"), made("b"));
+        write("a.crt", &ours.cert.pem());
+        write("a.key", &ours.signing_key.serialize_pem());
+        write("b.key", &other.signing_key.serialize_pem());
+        write("empty", "");
+        let mistakes = |tls: &str| {
+            let text = format!(r#"{{"url": ["mqtts://a"], "tls": {tls}}}"#);
+            let resolved = resolve(&text, folder.path());
+            resolved.err().unwrap_or_default().into_iter().map(|mistake| mistake.message).collect::<Vec<_>>()
+        };
+        assert_eq!(mistakes(r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.key"}"#), [""; 0]);
+        for (tls, words) in [
+            (r#"{"ca": "empty"}"#, "empty holds no certificate in PEM"),
+            (r#"{"ca": "a.crt", "cert": "a.crt", "key": "b.key"}"#, "a.crt"),
+            (r#"{"ca": "a.crt", "cert": "a.key", "key": "a.key"}"#, "a.key holds no certificate in PEM"),
+            (r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.crt"}"#, "a.crt holds no key that is not encrypted"),
+        ] {
+            let found = mistakes(tls);
+            assert!(found.len() == 1 && found[0].ends_with(words), "{tls}: {found:?}");
+        }
+    }
+}

@@ -122,7 +122,7 @@ impl Resolver<'_> {
         if let Some(max_age) = route.max_age.filter(|_| direction == Direction::Send) {
             self.mistakes.push(max_age.mistake("`max_age` stands in `receive` only"));
         }
-        let lane = self.lane(route, direction);
+        let lane = self.lane(route, from.as_ref(), direction);
         let remap = match (from?, to) {
             (from, None) => Remap::new(from, None),
             (from, Some(to)) => Remap::new(from, Some(to?)),
@@ -164,7 +164,7 @@ impl Resolver<'_> {
     }
 
     /// In which lane the messages of a route wait.
-    fn lane(&mut self, route: &Located<Route>, direction: Direction) -> u8 {
+    fn lane(&mut self, route: &Located<Route>, from: Option<&TopicFilter>, direction: Direction) -> u8 {
         let only_on_send = [
             ("priority", route.priority.as_ref().map(|priority| priority.place)),
             ("batch", route.batch.as_ref().map(|batch| batch.place)),
@@ -181,7 +181,7 @@ impl Resolver<'_> {
             Priority::Normal => Rank::Normal,
             Priority::Low => Rank::Low,
         };
-        let from = self.filter(&route.from).map(|from| from.to_string()).unwrap_or_default();
+        let from = from.map(TopicFilter::as_str).unwrap_or_default();
         let lane = match (&route.batch, &route.every) {
             (Some(batch), Some(_)) => {
                 let mistake = batch.mistake("a route has `batch` or `every`, not both");

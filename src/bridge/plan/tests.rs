@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::broker::lanes::LaneKind;
 use crate::mqtt::QoS;
-use crate::net::client_tls::MinVersion;
 use crate::settings::Located;
 
 fn resolve(json: &str) -> Result<Plan, Vec<String>> {
@@ -169,44 +169,37 @@ fn what_no_server_would_take_is_refused() {
 }
 
 #[test]
-fn tls_has_its_options() {
-    let text = r#"{"url": ["wss://a", "mqtts://b"], "proxy": "socks5://u:secret@p",
-        "tls": {"alpn": ["x-amzn-mqtt-ca", "mqtt"], "server_name": "c", "min_version": "1.3"}}"#;
-    let plan = resolve(text).unwrap();
-    let servers: Vec<String> = plan.servers.iter().map(ToString::to_string).collect();
-    assert_eq!(servers, ["wss://a:443/mqtt", "mqtts://b:8883"]);
-    assert_eq!(plan.tls.alpn, ["x-amzn-mqtt-ca", "mqtt"]);
-    assert_eq!((plan.tls.server_name.as_deref(), plan.tls.min_version), (Some("c"), MinVersion::Tls13));
-    assert_eq!(plan.proxy.as_ref().unwrap().to_string(), "socks5://p:1080");
-    assert!(!format!("{plan:?}").contains("secret"), "{plan:?}");
-    let plain = resolve(r#"{"url": ["mqtts://b"]}"#).unwrap();
-    assert_eq!((plain.tls, plain.proxy), (ClientTlsOptions::default(), None));
+fn routes_have_lanes_by_their_priority_batch_and_every() {
+    let plan = resolve(
+        r#"{"url": ["mqtt://a"], "limit": {"rate": "50/s", "bandwidth": "32KB/s"}, "queue": {"expire": "7d"},
+            "send": [{"from": "a"}, {"from": "b", "priority": "high"}, {"from": "c", "priority": "low"},
+                     {"from": "d", "batch": {"every": "10s", "max": 20}}, {"from": "e", "every": "30s", "qos": 2},
+                     {"from": "f", "priority": "high"}]}"#,
+    )
+    .unwrap();
+    let lanes: Vec<u8> = plan.send.iter().map(|route| route.lane).collect();
+    assert_eq!(lanes, [0, 1, 2, 4, 5, 1]);
+    let names: Vec<&str> = plan.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    assert_eq!(names, ["high", "low", "aside", "batch:d", "every:e"]);
+    assert_eq!(plan.lanes[3].kind, LaneKind::Batch { every: 10_000, max: 20 });
+    assert_eq!((&plan.send[0].payload, &plan.send[3].payload), (&HopPayload::AsPublished, &HopPayload::Json));
+    assert_eq!(plan.throttling, Throttling { rate: Some(50.0), bandwidth: Some(32_768.0) });
+    assert_eq!(plan.expire, Some(std::time::Duration::from_secs(604_800)));
 }
 
 #[test]
-fn files_of_tls_that_are_of_no_use_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |file: &str, content: &str| std::fs::write(folder.path().join(file), content).unwrap();
-    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.into()]).unwrap();
-    let (ours, other) = (made("a"), made("b"));
-    write("a.crt", &ours.cert.pem());
-    write("a.key", &ours.signing_key.serialize_pem());
-    write("b.key", &other.signing_key.serialize_pem());
-    write("empty", "");
-    let mistakes = |tls: &str| {
-        let text = format!(r#"{{"url": ["mqtts://a"], "tls": {tls}}}"#);
-        let settings: Settings = serde_json::from_str(&text).unwrap();
-        let resolved = settings.resolve("edge-01", &Located::nowhere("cloud".to_string()), folder.path());
-        resolved.err().unwrap_or_default().into_iter().map(|mistake| mistake.message).collect::<Vec<_>>()
-    };
-    assert_eq!(mistakes(r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.key"}"#), [""; 0]);
-    for (tls, words) in [
-        (r#"{"ca": "empty"}"#, "empty holds no certificate in PEM"),
-        (r#"{"ca": "a.crt", "cert": "a.crt", "key": "b.key"}"#, "a.crt"),
-        (r#"{"ca": "a.crt", "cert": "a.key", "key": "a.key"}"#, "a.key holds no certificate in PEM"),
-        (r#"{"ca": "a.crt", "cert": "a.crt", "key": "a.crt"}"#, "a.crt holds no key that is not encrypted"),
+fn lanes_that_make_no_sense_are_refused() {
+    for (route, message) in [
+        (r#"{"from": "a", "batch": {}, "every": "1s"}"#, "a route has `batch` or `every`, not both"),
+        (r#"{"from": "a", "batch": {}, "qos": 2}"#, "`batch` wants `qos: 0` or `qos: 1`"),
+        (r#"{"from": "a", "batch": {"max": 1}}"#, "`max` of a batch is 2 to 1000"),
+        (r#"{"from": "a", "batch": {"every": "2h"}}"#, "`every` of a batch is 100ms to 1h"),
+        (r#"{"from": "a", "every": "10ms"}"#, "`every` is 100ms to 1d"),
     ] {
-        let found = mistakes(tls);
-        assert!(found.len() == 1 && found[0].ends_with(words), "{tls}: {found:?}");
+        assert_eq!(refused(&format!(r#"{{"url": ["mqtt://a"], "send": [{route}]}}"#)), [message]);
+    }
+    for key in [r#""priority": "high""#, r#""batch": {}"#, r#""every": "1s""#, r#""payload": "json""#] {
+        let mistakes = refused(&format!(r#"{{"url": ["mqtt://a"], "receive": [{{"from": "a", {key}}}]}}"#));
+        assert!(mistakes[0].ends_with("stands in `send` only"), "{mistakes:?}");
     }
 }

@@ -29,7 +29,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::delivery::Delivery;
-use crate::mqtt::{Message, QoS};
+use crate::mqtt::session::in_lane;
+use crate::mqtt::{Message, Millis, QoS};
 use crate::store::settings::WhenFull;
 use crate::store::{Batch, Journal, Pending, Sequences};
 pub use limits::QueueLimits;
@@ -44,8 +45,12 @@ pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
 /// A message on its way to one session.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its place in the session; QoS 0 has none.
+    /// Its lane; sessions of clients have the normal one alone.
+    pub lane: u8,
+    /// Its place in its lane; QoS 0 has none.
     pub sequence: Option<u64>,
+    /// When it was put in.
+    pub since: Millis,
     /// The message.
     pub message: Message,
     /// QoS of the hop.
@@ -56,6 +61,21 @@ pub struct Entry {
     pub delivery: Arc<Delivery>,
     /// The batch that records it, where it must not be sent before that is committed.
     pub pending: Option<Arc<Pending>>,
+    /// Where it stands for several: their places.
+    pub settles: Option<Arc<[u64]>>,
+}
+
+impl Entry {
+    /// Its place in the session, of a lane and its place there.
+    pub fn key(&self) -> Option<u64> {
+        self.sequence.map(|sequence| in_lane(self.lane, sequence))
+    }
+
+    /// Whether it is of no more use at `now`, or has waited for longer than its route lets it.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        let expire = self.delivery.route.as_ref().and_then(|route| route.expire);
+        self.message.is_expired(now) || expire.is_some_and(|expire| now.since(self.since) >= expire)
+    }
 }
 
 /// Where the messages of a durable session are recorded.
@@ -169,6 +189,46 @@ impl DeliveryQueue {
             self.head = VecDeque::new();
         }
         Some(entry)
+    }
+
+    /// Takes the first entries of those in memory for which `takes` says so, of the first `count`; the others keep their
+    /// order.
+    pub fn take_where(&mut self, count: usize, mut takes: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+        let (mut taken, mut left) = (Vec::new(), VecDeque::new());
+        for _ in 0..count {
+            let Some(entry) = self.head.pop_front() else { break };
+            if takes(&entry) {
+                let size = entry.message.size();
+                self.head_bytes -= size;
+                if entry.sequence.is_none() {
+                    self.at_most_once -= 1;
+                    self.at_most_once_bytes -= size;
+                }
+                taken.push(entry);
+            } else {
+                left.push_back(entry);
+            }
+        }
+        while let Some(entry) = left.pop_back() {
+            self.head.push_front(entry);
+        }
+        if self.overflow.is_some() {
+            self.join();
+        }
+        taken
+    }
+
+    /// Puts entries back before all others, in their order.
+    pub fn put_back(&mut self, entries: Vec<Entry>) {
+        for entry in entries.into_iter().rev() {
+            let size = entry.message.size();
+            self.head_bytes += size;
+            if entry.sequence.is_none() {
+                self.at_most_once += 1;
+                self.at_most_once_bytes += size;
+            }
+            self.head.push_front(entry);
+        }
     }
 
     /// Removes the entries for which `remove` says so, as far as they are in memory: what is on disk stays.

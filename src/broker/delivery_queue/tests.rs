@@ -11,6 +11,9 @@ const NO_LIMITS: QueueLimits = QueueLimits { messages: usize::MAX, bytes: usize:
 
 fn entry(sequence: Option<u64>, payload: usize) -> Entry {
     Entry {
+        lane: 0,
+        since: Millis(0),
+        settles: None,
         sequence,
         message: Message::new(&TopicName::new("t").unwrap(), &vec![0; payload]),
         qos: if sequence.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },

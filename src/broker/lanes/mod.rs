@@ -4,6 +4,19 @@
 //! identifiers and its window. Within a lane messages keep their order, and all messages of one topic and route take
 //! the same lane, so that the order of a topic is kept.
 
+mod batching;
+mod lane;
+mod newest;
+mod queues;
+mod throttle;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use lane::{Keeps, Lane};
+pub(super) use queues::{Queues, SEPARATOR, lane_name};
+pub(super) use throttle::Throttle;
+
 /// Where messages wait of which nothing else is said.
 pub const NORMAL: u8 = 0;
 /// Where messages wait that go before all others.

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::exchange::{Dialled, Exchange, ReceiveRoute};
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::Broker;
-use crate::broker::session_slot::{Attachment, SessionSlot};
+use crate::broker::session_slot::{Attachment, Hop, SessionSlot};
 use crate::broker::sessions::Connected;
 use crate::clock;
 use crate::metrics::Tally;
@@ -42,6 +42,10 @@ pub struct Hello<'a> {
     pub receive: Arc<[ReceiveRoute]>,
     /// Until CONNACK.
     pub timeout: Duration,
+    /// What is known of what the server takes; CONNACK may say less.
+    pub hop: Hop,
+    /// The most messages in flight; `None` is as many as the server takes.
+    pub window: Option<u16>,
 }
 
 /// What the server said.
@@ -157,13 +161,21 @@ pub async fn dial(
     let journal = broker.router.journal();
     // The server uses their identifiers anew as soon as it is subscribed to.
     let held = (!connack.session_present).then(|| forget_receipts(slot, journal)).flatten();
+    let Hop { maximum_qos, retain_available, .. } = hello.hop;
+    let hop = Hop {
+        maximum_qos: maximum_qos.min(connack.maximum_qos),
+        retain_available: retain_available && connack.retain_available,
+        ..hello.hop
+    };
+    let window = limits.inflight.min(match version {
+        Version::V3 => WINDOW_OF_VERSION_3,
+        Version::V5 => connack.receive_maximum,
+    });
     let attachment = Attachment {
         sender,
         writer,
-        window: limits.inflight.min(match version {
-            Version::V3 => WINDOW_OF_VERSION_3,
-            Version::V5 => connack.receive_maximum,
-        }),
+        window: hello.window.map_or(window, |most| window.min(most)),
+        hop: Some(hop),
         prelude,
         session_present: connack.session_present,
         // The queue of a bridge outlives every connection.

@@ -125,7 +125,7 @@ impl Exchange {
     pub(super) fn handle(&mut self, packet: &Packet<'_>, reading: &mut Reading) -> Result<(), CodecError> {
         match packet {
             Packet::Publish(publish) => return self.handle_publish(publish, reading),
-            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::Received(ack.packet_id)),
+            Packet::PubAck(ack) => reading.acknowledgements.push(Acknowledgement::Received(ack.packet_id, ack.reason)),
             Packet::PubRec(ack) => reading.acknowledgements.push(Acknowledgement::Recorded(ack.packet_id, ack.reason)),
             Packet::PubComp(ack) => reading.acknowledgements.push(Acknowledgement::Completed(ack.packet_id)),
             Packet::PubRel(ack) => self.handle_pubrel(ack.packet_id, reading),
@@ -544,6 +544,18 @@ impl Exchange {
             self.promises.handle_sent(open, clock::now());
             turn::finish_batch();
         }
+    }
+
+    /// Whether we have dialled.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialled.is_some()
+    }
+
+    /// Sends what may go at `now`.
+    pub(super) fn pump(&self, now: Millis) {
+        let mut batch = Batch::default();
+        self.slot.pump(&mut Turn { now, batch: &mut batch });
+        self.broker.router.finish(&mut batch);
     }
 
     /// Goes on with what waits for the commit of what the session has delivered.

@@ -88,6 +88,8 @@ pub struct Link {
     held: Option<Held>,
     /// While it is there, nothing is read: the journal does not keep up.
     deaf: Option<Pin<Box<Sleep>>>,
+    /// When something that waits for its time may go, and the alarm for it.
+    due: Option<(Millis, Pin<Box<Sleep>>)>,
 }
 
 /// What came and must wait until a queue has room.
@@ -162,7 +164,18 @@ async fn read_packet(io: &mut Io, receiver: &mut Receiver, input: &mut Vec<u8>) 
 
 impl Link {
     fn new(io: Io, receiver: Receiver, exchange: Exchange, partial: Vec<u8>) -> Self {
-        Self { io, receiver, exchange, partial, needed: None, large: false, pause: None, held: None, deaf: None }
+        Self {
+            io,
+            receiver,
+            exchange,
+            partial,
+            needed: None,
+            large: false,
+            pause: None,
+            held: None,
+            deaf: None,
+            due: None,
+        }
     }
 
     /// The session.
@@ -293,6 +306,9 @@ impl Link {
             Attention::Read | Attention::Wait => {}
         }
         self.exchange.poll_commits(cx);
+        if self.exchange.is_dialled() {
+            self.poll_due(cx);
+        }
         self.exchange.release_committed(cx);
         let is_deaf = self.poll_deaf(cx) || self.pause.is_some();
         if self.held.is_some()
@@ -340,6 +356,22 @@ impl Link {
         }
         self.exchange.feed_retained();
         Poll::Pending
+    }
+
+    /// Sends what has waited for its time.
+    fn poll_due(&mut self, cx: &mut Context<'_>) {
+        while let Some(at) = self.exchange.slot.due(self.exchange.epoch) {
+            let (_, alarm) = match &mut self.due {
+                Some(due) if due.0 == at => due,
+                due => due.insert((at, Box::pin(tokio::time::sleep_until(clock::instant(at))))),
+            };
+            if alarm.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            // A clock of milliseconds may say that it is not quite there.
+            self.exchange.pump(clock::now().max(at));
+        }
+        self.due = None;
     }
 
     /// Tries again to take what must wait. If it still must, the task of `cx` is woken when a queue has room, or it is

@@ -12,7 +12,7 @@ use crate::broker::outbox::Outbox;
 use crate::broker::turn;
 use crate::metrics::Tally;
 use crate::mqtt::packet::Disconnect;
-use crate::mqtt::{ReasonCode, Version};
+use crate::mqtt::{Millis, ReasonCode, Version};
 use crate::store::Pending;
 
 impl SessionSlot {
@@ -94,6 +94,12 @@ impl SessionSlot {
             outgoing.pump(self, turn.now, turn.batch);
         }
         self.awaits_commit.store(false, Ordering::Release);
+    }
+
+    /// When the connection of `epoch` may send something that waits, where that is only a matter of time. Its task is
+    /// woken when that comes sooner than it was.
+    pub(in crate::broker) fn due(&self, epoch: u64) -> Option<Millis> {
+        self.lock().wire_of(epoch)?.due()
     }
 
     /// Whether the batch has been appended, and is committed.

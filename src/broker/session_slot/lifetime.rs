@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-use super::SessionSlot;
 use super::outgoing::{Attached, Outgoing};
 use super::wire::{Output, Wire};
-use crate::broker::delivery_queue::{DeliveryQueue, Entry};
-use crate::broker::outbox::Outbox;
+use super::{Hop, SessionSlot};
+use crate::broker::delivery_queue::Entry;
+use crate::broker::lanes::Queues;
 use crate::broker::turn;
-use crate::metrics::Tally;
 use crate::mqtt::connection::Sender;
 use crate::mqtt::{Message, Millis, QoS, ReasonCode};
 use crate::net::SocketWriter;
@@ -49,6 +48,8 @@ pub struct Attachment {
     pub will: Option<Box<Will>>,
     /// Nothing is sent before this is committed, `prelude` included.
     pub held: Option<Ticket>,
+    /// Of a connection that we have dialled: what its server takes.
+    pub hop: Option<Hop>,
 }
 
 /// What is due for a session without connection.
@@ -106,29 +107,21 @@ impl SessionSlot {
             outgoing.session.resume(attachment.window);
         } else {
             let settled = outgoing.session.restart(attachment.window);
-            self.metrics
-                .qos2_resent
-                .add(outgoing.session.iter().filter(|(.., e)| e.qos == QoS::ExactlyOnce).count() as u64);
-            outgoing.record_settled(self.queue_id, settled.iter().filter_map(|s| s.item.sequence), batch);
+            let resent = outgoing.session.iter().filter(|(.., entry)| entry.qos == QoS::ExactlyOnce).count() as u64;
+            self.metrics.qos2_resent.add(resent);
+            outgoing.counts.qos2_resent += resent;
+            for settled in &settled {
+                outgoing.record_over(self, &settled.item, batch);
+            }
+        }
+        if let Some(hop) = &attachment.hop {
+            outgoing.session.lower_to(hop.maximum_qos);
         }
         // Now, so that it stands in the journal before anything that is delivered to the session.
         self.record_state(&outgoing);
-        let mut wire = Box::new(Wire {
-            sender: attachment.sender,
-            outbox: Outbox::default(),
-            sent: Tally::default(),
-            taken: 0,
-            output: attachment.writer.map_or(Output::Stream, Output::Socket),
-            dirty: true,
-            blocked: false,
-            wants_room: false,
-            keep_alive: attachment.keep_alive,
-            closing: None,
-            held: attachment.held,
-            awaited: None,
-            woken_for: Ticket::NONE,
-            waker: None,
-        });
+        let output = attachment.writer.map_or(Output::Stream, Output::Socket);
+        let mut wire = Box::new(Wire::new(attachment.sender, output, attachment.keep_alive, attachment.held));
+        wire.set_hop(attachment.hop, now);
         self.awaits_commit.store(attachment.held.is_some(), Ordering::Release);
         wire.append(&attachment.prelude);
         outgoing.attached = Attached::Wire(wire);
@@ -159,7 +152,7 @@ impl SessionSlot {
         outgoing.away_since = Some(now);
         self.record_away(&outgoing);
         // QoS 0 is not queued for those who are away.
-        outgoing.queue.remove_if(|entry| entry.sequence.is_none());
+        outgoing.queue.remove_at_most_once();
         drop(outgoing);
         drop(attached);
         true
@@ -227,8 +220,8 @@ impl SessionSlot {
         let will = outgoing.will.take();
         (outgoing.will_at, outgoing.ends_at) = (None, None);
         outgoing.ended = true;
-        let shared_on_disk = outgoing.queue.shared_on_disk();
-        outgoing.queue = DeliveryQueue::default();
+        let shared_on_disk = outgoing.queue.normal().shared_on_disk();
+        outgoing.queue = Queues::default();
         outgoing.full_since = None;
         outgoing.note_size(self);
         drop(outgoing);
@@ -310,6 +303,11 @@ impl SessionSlot {
             will: outgoing.will.as_deref().map(StoredWill::from),
         };
         let mut batch = Batch::default();
+        for lane in outgoing.queue.lanes() {
+            // Each is a session to the journal, because each counts its own messages.
+            let state = SessionState { client_id: Arc::clone(&lane.name), will: None, ..state.clone() };
+            batch.push(&Record::Session { queue: lane.queue_id, state });
+        }
         batch.push(&Record::Session { queue: self.queue_id, state });
         self.journal.append(&mut batch);
     }

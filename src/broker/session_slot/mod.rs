@@ -9,7 +9,9 @@
 //! Every flush and settle carries the epoch of the connection that it belongs to; a stale one is ignored. So a
 //! takeover in the middle of a flush never writes into the new connection.
 
+mod aside;
 mod flush;
+mod hop;
 mod lifetime;
 mod outgoing;
 mod paging;
@@ -21,15 +23,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::delivery::Delivery;
-use super::delivery_queue::{DeliveryQueue, Entry, QueueLimits};
+use super::delivery_queue::{Entry, QueueLimits};
+use super::lanes::{self, Queues};
 use crate::metrics::BrokerMetrics;
-use crate::mqtt::connection::TooLarge;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
 use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionKind};
+pub use aside::{InFlight, SetAside};
+pub use hop::{Hop, RefusesTopic};
 pub(super) use lifetime::Remains;
 pub use lifetime::{Attachment, Due, Will};
+pub use outgoing::Counts;
 use outgoing::{Attached, Outgoing};
 pub(super) use paging::PagedEntry;
 pub(super) use restore::Past;
@@ -74,8 +79,8 @@ pub(super) struct AwaitingRetained {
 /// An acknowledgement that came in.
 #[derive(Debug, Clone, Copy)]
 pub enum Acknowledgement {
-    /// PUBACK: QoS 1 is over.
-    Received(PacketId),
+    /// PUBACK, with its reason: QoS 1 is over.
+    Received(PacketId, ReasonCode),
     /// PUBREC, with its reason: PUBREL is due.
     Recorded(PacketId, ReasonCode),
     /// PUBCOMP: QoS 2 is over.
@@ -106,8 +111,12 @@ pub struct Waiting {
     pub in_flight: u64,
     /// Their bytes, with each message's bookkeeping.
     pub in_flight_bytes: u64,
-    /// Messages that its full queue has dropped so far.
-    pub dropped: u64,
+    /// Since when the oldest message waits, of those in memory.
+    pub oldest: Option<Millis>,
+    /// Messages that were set aside, and their bytes.
+    pub set_aside: (u64, u64),
+    /// What was counted so far.
+    pub counts: Counts,
     /// Since when its queue is full; until it has some room again.
     pub full_since: Option<Millis>,
     /// Packets written since its connection's socket last took some.
@@ -162,9 +171,10 @@ impl SessionSlot {
             awaiting_retained: Mutex::default(),
             outgoing: Mutex::new(Outgoing {
                 session: Outbound::new(),
-                queue: DeliveryQueue::default(),
+                queue: Queues::default(),
                 limits,
-                dropped: 0,
+                counts: Counts::default(),
+                last_set_aside: None,
                 full_since: None,
                 charge: None,
                 pager: None,
@@ -260,7 +270,9 @@ impl SessionSlot {
             queued_bytes: outgoing.queue.bytes() as u64,
             in_flight: outgoing.session.len() as u64,
             in_flight_bytes: outgoing.session.iter().map(|(.., entry)| entry.message.size() as u64).sum(),
-            dropped: outgoing.dropped,
+            oldest: outgoing.queue.oldest(),
+            set_aside: outgoing.aside(),
+            counts: outgoing.counts,
             full_since: outgoing.full_since,
             buffered: packets,
             buffered_bytes: buffered as u64,
@@ -312,7 +324,7 @@ impl SessionSlot {
             Attached::None => Readiness::Gone,
             Attached::Wire(wire) if wire.closing.is_some() => Readiness::Gone,
             Attached::Wire(wire)
-                if outgoing.queue.is_empty() && outgoing.session.has_room() && wire.buffered() < MAX_BUFFERED_BYTES =>
+                if outgoing.queue.is_clear() && outgoing.session.has_room() && wire.buffered() < MAX_BUFFERED_BYTES =>
             {
                 Readiness::Ready
             }
@@ -346,51 +358,67 @@ impl SessionSlot {
             }
             Attached::None => {
                 if qos != QoS::AtMostOnce && !outgoing.ended {
-                    outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
+                    outgoing.enqueue(self, publication, (qos, retain), delivery, turn);
                 }
                 return;
             }
         };
+        if delivery.lane_of(publication.topic) != lanes::NORMAL || wire.is_throttled() {
+            // Whether it is the next to go is for the lanes to say.
+            outgoing.enqueue(self, publication, (qos, retain), delivery, turn);
+            return outgoing.pump(self, turn.now, turn.batch);
+        }
         let room = wire.buffered() < MAX_BUFFERED_BYTES;
+        let hop_qos = wire.lower(qos);
+        let header = Header { dup: false, qos: hop_qos, retain, packet_id: None, delivery, since: turn.now };
         match qos {
             // Behind what waits of its own kind: the order of a topic is kept [MQTT-4.6.0-6].
             QoS::AtMostOnce if room && outgoing.queue.at_most_once().0 == 0 => {
-                let header = Header { dup: false, qos, retain, packet_id: None, delivery };
                 let sent = wire.encode_publish(&header, publication, turn.now);
                 match sent {
                     Ok(()) => wire.touch(self),
-                    Err(TooLarge) => self.metrics.too_large.add(1),
+                    Err(_) => self.metrics.too_large.add(1),
                 }
             }
             // A durable QoS 2 PUBLISH leaves only after its entry is committed: `pump` sends it after the append.
             QoS::AtLeastOnce | QoS::ExactlyOnce
-                if room && !is_held && outgoing.queue.is_empty() && outgoing.session.has_room() =>
+                if room
+                    && !is_held
+                    && hop_qos != QoS::AtMostOnce
+                    && outgoing.queue.is_clear()
+                    && outgoing.session.has_room() =>
             {
                 let sequence = outgoing.session.take_sequence();
                 let entry = Entry {
+                    lane: lanes::NORMAL,
                     sequence: Some(sequence),
+                    since: turn.now,
                     message: publication.keep().clone(),
                     qos,
                     retain,
                     delivery: Arc::clone(delivery),
                     pending: None,
+                    settles: None,
                 };
                 if outgoing.durable {
                     let delivered = Delivered { queue: self.queue_id, sequence };
-                    turn.batch.deliver(delivered, &delivery.how(qos, retain));
+                    turn.batch.deliver(delivered, &delivery.how(qos, retain, turn.now));
                 }
-                let packet_id = outgoing.session.admit(sequence, qos, entry);
-                let header = Header { dup: false, qos, retain, packet_id: Some(packet_id), delivery };
+                let packet_id = outgoing.session.admit(sequence, hop_qos, entry);
+                let header = Header { packet_id: Some(packet_id), ..header };
                 let sent = wire.encode_publish(&header, publication, turn.now);
                 wire.touch(self);
-                if sent.is_err() {
-                    outgoing.abandon(self, packet_id, turn.batch);
+                if let Err(refused) = sent {
+                    outgoing.abandon(self, packet_id, &refused, turn.batch);
                 }
             }
             _ => {
-                outgoing.enqueue(self, publication, qos, retain, delivery, turn.batch);
+                let is_dialled = wire.is_dialled();
+                outgoing.enqueue(self, publication, (qos, retain), delivery, turn);
                 // What waits for its record is sent when that is committed; whoever flushes asks for the ticket.
-                if is_held && let Attached::Wire(wire) = &mut outgoing.attached {
+                if (is_held || is_dialled)
+                    && let Attached::Wire(wire) = &mut outgoing.attached
+                {
                     wire.touch(self);
                 }
             }
@@ -414,14 +442,21 @@ impl SessionSlot {
         if outgoing.epoch != epoch {
             return false;
         }
-        let version = wire.sender.version();
+        let (version, is_dialled) = (wire.sender.version(), wire.is_dialled());
         let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
             let session = &mut outgoing.session;
+            let mut refused = None;
             let settled = match *acknowledgement {
-                Acknowledgement::Received(packet_id) => {
-                    let settled = session.handle_puback(packet_id);
+                Acknowledgement::Received(packet_id, reason) => {
+                    let mut settled = session.handle_puback(packet_id);
+                    if settled.is_none() && is_dialled {
+                        // Some servers know QoS 1 at most, and say so in this way.
+                        settled = session.handle_downgrade(packet_id);
+                        outgoing.counts.qos2_downgraded += u64::from(settled.is_some());
+                    }
                     out_of_turn |= settled.is_none() && session.is_inflight(packet_id);
+                    refused = reason.is_error().then_some(reason);
                     settled
                 }
                 Acknowledgement::Completed(packet_id) => {
@@ -432,14 +467,17 @@ impl SessionSlot {
                 Acknowledgement::Recorded(packet_id, reason) => match session.handle_pubrec(packet_id, reason) {
                     Released::Release { sequence } => {
                         if outgoing.durable {
-                            let delivered = Delivered { queue: self.queue_id, sequence };
+                            let delivered = outgoing.delivered(self, sequence);
                             turn.batch.push(&Record::Received { delivered });
                             outgoing.released = self.journal.is_durable().then(|| turn.batch.pending());
                         }
                         Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)).encode(version, replies);
                         None
                     }
-                    Released::Settled(settled) => Some(settled),
+                    Released::Settled(settled) => {
+                        refused = Some(reason);
+                        Some(settled)
+                    }
                     Released::Unknown => {
                         let is_inflight = session.is_inflight(packet_id);
                         out_of_turn |= is_inflight;
@@ -451,8 +489,11 @@ impl SessionSlot {
                     }
                 },
             };
-            if let Some(Settled { sequence, .. }) = settled {
-                outgoing.record_settled(self.queue_id, [sequence], turn.batch);
+            if let Some(Settled { item, .. }) = settled {
+                if let Some(reason) = refused.filter(|_| is_dialled) {
+                    outgoing.set_aside(self, &item, format!("the server refused it: {reason}"));
+                }
+                outgoing.record_over(self, &item, turn.batch);
             }
         }
         outgoing.pump(self, turn.now, turn.batch);
@@ -485,7 +526,7 @@ impl SessionSlot {
     /// written.
     pub fn has_room(&self, epoch: u64) -> bool {
         let mut outgoing = self.lock();
-        let idle = outgoing.queue.is_empty() && outgoing.session.has_room();
+        let idle = outgoing.queue.is_clear() && outgoing.session.has_room();
         let Some(wire) = outgoing.wire_of(epoch) else {
             return false;
         };

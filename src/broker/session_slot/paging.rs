@@ -12,7 +12,7 @@ use crate::broker::pager::Pager;
 use crate::clock;
 use crate::mqtt::{Millis, TopicFilter};
 use crate::store::settings::WhenFull;
-use crate::store::{Batch, Delivered, Journal, Page, PagedMessage, Sequences, SessionKind};
+use crate::store::{Batch, Delivered, Journal, Page, PagedMessage, QueueId, Sequences, SessionKind};
 
 /// A message that was read back.
 #[derive(Debug)]
@@ -63,25 +63,31 @@ impl SessionSlot {
     }
 
     /// Messages that were read back, as they wait in the queue.
-    pub(in crate::broker) fn entries_of(&self, messages: Vec<PagedMessage>) -> impl Iterator<Item = PagedEntry> {
+    pub(in crate::broker) fn entries_of(
+        &self,
+        lane: u8,
+        messages: Vec<PagedMessage>,
+    ) -> impl Iterator<Item = PagedEntry> {
         let mut known = None;
-        messages.into_iter().map(move |paged| entry_of(paged, self.routes.get(), &mut known))
+        messages.into_iter().map(move |paged| entry_of(paged, lane, self.routes.get(), &mut known))
     }
 
-    /// The page to read next. `None` where none is wanted: then it asks again when that changes.
-    pub(in crate::broker) fn next_page(&self, journal: &Journal) -> Option<PageAt> {
+    /// The page to read next, with its lane and that one's queue in the journal. `None` where none is wanted: then it
+    /// asks again when that changes.
+    pub(in crate::broker) fn next_page(&self, journal: &Journal) -> Option<(u8, QueueId, PageAt)> {
         let mut outgoing = self.lock();
         let page = match outgoing.attached {
             Attached::Wire(_) => outgoing.queue.next_page(journal),
             _ => None,
         };
         outgoing.is_paging = page.is_some();
-        page
+        page.map(|(lane, page)| (lane, outgoing.queue_id(self, lane), page))
     }
 
     /// Puts what was read into the queue, and sends as much as the connection takes.
     pub(in crate::broker) fn put_page(
         self: &Arc<Self>,
+        lane: u8,
         request: PageRequest,
         page: Page,
         now: Millis,
@@ -90,7 +96,7 @@ impl SessionSlot {
         let end = request.end_of(&page);
         let mut entries = Vec::with_capacity(page.messages.len());
         let mut astray = Vec::new();
-        for entry in self.entries_of(page.messages) {
+        for entry in self.entries_of(lane, page.messages) {
             match entry {
                 PagedEntry::Entry(entry) => entries.push(entry),
                 PagedEntry::Astray(sequence) => astray.push(sequence),
@@ -102,13 +108,16 @@ impl SessionSlot {
             return;
         }
         // What has been dropped meanwhile is neither lost nor astray.
-        let first = outgoing.queue.first_on_disk().unwrap_or(end);
+        let first = outgoing.queue.first_on_disk(lane).unwrap_or(end);
         let lost: u64 =
             page.lost.iter().map(|lost| (lost.last + 1).min(end).saturating_sub(lost.first.max(first))).sum();
         astray.retain(|sequence| (first..end).contains(sequence));
-        outgoing.queue.put_page(entries, end);
+        for outdated in outgoing.queue.put_page(lane, entries, end, now) {
+            outgoing.record_over(self, &outdated, batch);
+        }
+        let queue = outgoing.queue_id(self, lane);
         for &sequence in &astray {
-            batch.settle(Delivered { queue: self.queue_id, sequence });
+            batch.settle(Delivered { queue, sequence });
         }
         outgoing.count_dropped(self, lost + astray.len() as u64);
         outgoing.pump(self, now, batch);
@@ -131,7 +140,9 @@ impl SessionSlot {
         if outgoing.charges(self) && outgoing.when_full(self) == WhenFull::DropOldest && excess > 0 {
             let mut dropped = 0;
             while let Some(beyond) = (outgoing.queue.bytes() as u64).checked_sub(least).filter(|&beyond| beyond > 0) {
-                match outgoing.queue.drop_oldest(beyond, |sequences| batch.settle_all(self.queue_id, sequences)) {
+                match outgoing.queue.drop_oldest(beyond, |queue, sequences| {
+                    batch.settle_all(queue.unwrap_or(self.queue_id), sequences);
+                }) {
                     0 => break,
                     count => dropped += count,
                 }
@@ -219,15 +230,20 @@ impl Outgoing {
     }
 
     pub(super) fn count_dropped(&mut self, slot: &SessionSlot, count: u64) {
-        self.dropped += count;
+        self.counts.dropped += count;
         slot.metrics.dropped.add(count);
     }
 }
 
 /// A message that was read back. `known` is the delivery of the
 /// last one: most are like it.
-fn entry_of(paged: PagedMessage, routes: Option<&Vec<Arc<Delivery>>>, known: &mut Option<Arc<Delivery>>) -> PagedEntry {
-    let PagedMessage { sequence, qos, retain, identifiers, share, route, message } = paged;
+fn entry_of(
+    paged: PagedMessage,
+    lane: u8,
+    routes: Option<&Vec<Arc<Delivery>>>,
+    known: &mut Option<Arc<Delivery>>,
+) -> PagedEntry {
+    let PagedMessage { sequence, qos, retain, identifiers, share, route, since, message } = paged;
     let delivery = if let Some(name) = route {
         let routes = routes.map_or(&[][..], Vec::as_slice);
         let takes = |delivery: &&Arc<Delivery>, same: bool| {
@@ -263,7 +279,9 @@ fn entry_of(paged: PagedMessage, routes: Option<&Vec<Arc<Delivery>>>, known: &mu
         }
     };
     *known = Some(Arc::clone(&delivery));
-    PagedEntry::Entry(Entry { sequence: Some(sequence), message, qos, retain, delivery, pending: None })
+    let since = since.unwrap_or_else(clock::now);
+    let sequence = Some(sequence);
+    PagedEntry::Entry(Entry { lane, sequence, since, message, qos, retain, delivery, pending: None, settles: None })
 }
 
 /// The sequences of one message.

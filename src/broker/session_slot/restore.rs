@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{SessionSlot, Will};
 use crate::broker::delivery_queue::Entry;
-use crate::mqtt::session::{Inbound, Outbound, Unsettled};
+use crate::broker::lanes::Lane;
+use crate::mqtt::session::{Inbound, Unsettled};
 use crate::mqtt::{Millis, PacketId};
 use crate::store::Queued;
 
@@ -34,6 +35,23 @@ pub(in crate::broker) struct Past {
 }
 
 impl SessionSlot {
+    /// Gives a bridge's session `lanes` beside the normal one. To be called before anybody else has it.
+    pub(in crate::broker) fn set_lanes(&self, lanes: Vec<Lane>) {
+        let mut outgoing = self.lock();
+        outgoing.session.set_lanes();
+        outgoing.queue.set_lanes(lanes);
+    }
+
+    /// Goes on with the lane `at` where it was: it has given out the numbers below `next_number`, and from `from` on
+    /// something waits. What was in flight comes with [`SessionSlot::restore`].
+    pub(in crate::broker) fn restore_lane(&self, at: u8, next_number: u64, waiting: Queued, from: u64) {
+        let mut outgoing = self.lock();
+        if let Some(lane) = outgoing.queue.lane_mut(at) {
+            lane.next_number = next_number;
+            lane.queue.restore(waiting.messages, waiting.bytes, from, next_number);
+        }
+    }
+
     /// Goes on with a session where it was. To be called before anybody else has it.
     pub(in crate::broker) fn restore(self: &Arc<Self>, past: Past) {
         let received = past.receipts.iter().map(|&(number, packet_id)| (packet_id, number));
@@ -42,12 +60,12 @@ impl SessionSlot {
         outgoing.owner = past.owner;
         outgoing.durable = true;
         outgoing.expiry_interval = past.expiry_interval;
-        outgoing.session = Outbound::restore(past.next_sequence, past.window, past.unsettled);
+        outgoing.session.restore(past.next_sequence, past.window, past.unsettled);
         // What was taken before is kept, whatever the bounds say now.
         let Queued { messages, bytes } = past.waiting;
-        outgoing.queue.restore(messages, bytes, past.waiting_from, past.next_sequence);
+        outgoing.queue.normal().restore(messages, bytes, past.waiting_from, past.next_sequence);
         if past.is_shared {
-            outgoing.queue.note_shared();
+            outgoing.queue.normal().note_shared();
         }
         outgoing.note_size(self);
         outgoing.will = past.will.map(Box::new);

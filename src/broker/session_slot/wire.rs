@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+pub(super) use super::hop::Refused;
+use super::hop::{Hop, Hopping};
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
+use crate::broker::lanes::Rank;
 use crate::broker::outbox::{Outbox, SHARED_PAYLOAD_BYTES};
 use crate::broker::turn;
+use crate::clock;
+use crate::mapping::hop_payload::Outgoing;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
-use crate::mqtt::connection::{Part, Sender, TooLarge};
+use crate::mqtt::connection::{Part, Sender};
 use crate::mqtt::packet::{Disconnect, PublishHeader};
 use crate::mqtt::{Millis, PacketId, Publication, QoS, ReasonCode, Version};
 use crate::net::SocketWriter;
@@ -43,6 +48,8 @@ pub(super) struct Wire {
     /// The ticket that the connection's task is woken for.
     pub(super) woken_for: Ticket,
     pub(super) waker: Option<Waker>,
+    /// Of a dialled connection: what its server takes.
+    hopping: Option<Box<Hopping>>,
 }
 
 #[derive(Debug)]
@@ -62,9 +69,76 @@ pub(super) struct Header<'a> {
     pub(super) retain: bool,
     pub(super) packet_id: Option<PacketId>,
     pub(super) delivery: &'a Delivery,
+    /// When the message came.
+    pub(super) since: Millis,
 }
 
 impl Wire {
+    /// The outgoing side of a new connection, whose buffer is to be flushed.
+    pub(super) fn new(sender: Sender, output: Output, keep_alive: u16, held: Option<Ticket>) -> Self {
+        Self {
+            sender,
+            outbox: Outbox::default(),
+            sent: Tally::default(),
+            taken: 0,
+            output,
+            dirty: true,
+            blocked: false,
+            wants_room: false,
+            keep_alive,
+            closing: None,
+            held,
+            awaited: None,
+            woken_for: Ticket::NONE,
+            waker: None,
+            hopping: None,
+        }
+    }
+
+    /// Says what its server takes.
+    pub(super) fn set_hop(&mut self, hop: Option<Hop>, now: Millis) {
+        self.hopping = hop.map(|hop| Box::new(Hopping::new(hop, now)));
+    }
+
+    /// Whether we have dialled.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.hopping.is_some()
+    }
+
+    /// Whether messages may have to wait for their time.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.hopping.as_ref().is_some_and(|hopping| hopping.throttle.is_some())
+    }
+
+    /// The QoS that an entry goes with.
+    pub(super) fn qos_of(&self, entry: &Entry) -> QoS {
+        self.lower(entry.qos)
+    }
+
+    /// The lower of `qos` and what the peer takes.
+    pub(super) fn lower(&self, qos: QoS) -> QoS {
+        self.hopping.as_ref().map_or(qos, |hopping| qos.min(hopping.hop.maximum_qos))
+    }
+
+    /// Whether a message of `rank` may go now; else the connection's task is woken when it may.
+    pub(super) fn may_send(&mut self, rank: Rank, now: Millis) -> bool {
+        self.hopping.as_mut().is_none_or(|hopping| hopping.may_send(rank, now))
+    }
+
+    /// Has the connection's task pump when something is `due`.
+    pub(super) fn set_due(&mut self, due: Option<Millis>, now: Millis) {
+        if let Some(hopping) = &mut self.hopping
+            && hopping.set_due(due, now)
+        {
+            self.wake();
+        }
+    }
+
+    /// When the connection's task is to pump.
+    pub(super) fn due(&self) -> Option<Millis> {
+        self.hopping.as_ref()?.due
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn buffered(&self) -> usize {
         self.outbox.len() + self.taken
@@ -139,11 +213,12 @@ impl Wire {
     pub(super) fn encode_entry(
         &mut self,
         entry: &Entry,
-        packet_id: Option<PacketId>,
+        (qos, packet_id): (QoS, Option<PacketId>),
         dup: bool,
         now: Millis,
-    ) -> Result<(), TooLarge> {
-        let header = Header { dup, qos: entry.qos, retain: entry.retain, packet_id, delivery: &entry.delivery };
+    ) -> Result<(), Refused> {
+        let Entry { retain, delivery, since, .. } = entry;
+        let header = Header { dup, qos, retain: *retain, packet_id, delivery, since: *since };
         self.encode_publish(&header, &Publication::from_message(&entry.message), now)
     }
 
@@ -153,16 +228,42 @@ impl Wire {
         header: &Header<'_>,
         publication: &Publication<'_>,
         now: Millis,
-    ) -> Result<(), TooLarge> {
-        let shared = publication.payload.len() >= SHARED_PAYLOAD_BYTES;
+    ) -> Result<(), Refused> {
+        let (mut payload, mut retain) = (publication.payload, header.retain);
+        let (mut throttle, mut refuses) = (None, None);
+        let route = header.delivery.route.as_ref();
+        if let Some(hopping) = &mut self.hopping {
+            let Hopping { hop, scratch, throttle: bucket, .. } = &mut **hopping;
+            throttle = bucket.as_mut();
+            retain &= hop.retain_available;
+            refuses = hop.refuses.as_deref();
+            if let Some(route) = route {
+                scratch.clear();
+                let outgoing = Outgoing {
+                    topic: publication.topic,
+                    payload,
+                    reading: publication.reading().map(|reading| &**reading),
+                    arrived_ms: clock::wall_ms() - now.since(header.since) as i64,
+                };
+                if route.payload.encode(&outgoing, scratch) {
+                    payload = scratch;
+                }
+            }
+        }
+        let is_shaped = !std::ptr::eq(payload, publication.payload);
+        let shared = payload.len() >= SHARED_PAYLOAD_BYTES && !is_shaped;
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
+        let begin = buffer.len();
         let sender = &mut self.sender;
         let mut encode = |topic: &str| {
+            if let Some(reason) = refuses.and_then(|refuses| refuses(topic)) {
+                return Err(Refused::Topic(reason));
+            }
             let header = PublishHeader {
                 dup: header.dup,
                 qos: header.qos,
-                retain: header.retain,
+                retain,
                 packet_id: header.packet_id,
                 topic,
                 topic_alias: None,
@@ -172,20 +273,24 @@ impl Wire {
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
             };
-            sender.encode_publish(header, publication.properties, publication.payload, part, buffer)
+            let sent = sender.encode_publish(header, publication.properties, payload, part, buffer);
+            sent.map_err(|_| Refused::TooLarge(sender.maximum_packet()))
         };
-        match &header.delivery.route {
+        match route {
             None => encode(publication.topic)?,
             Some(route) => {
                 let mut remapped = String::with_capacity(publication.topic.len() + 32);
                 if !route.remap.apply(publication.topic, &mut remapped) {
-                    return Err(TooLarge);
+                    return Err(Refused::NoTopic);
                 }
                 encode(&remapped)?;
             }
         }
+        if let Some(throttle) = throttle {
+            throttle.take(buffer.len() - begin + if shared { payload.len() } else { 0 });
+        }
         self.sent.publishes += 1;
-        self.sent.payload_bytes += publication.payload.len() as u64;
+        self.sent.payload_bytes += payload.len() as u64;
         if shared {
             self.outbox.push_payload(publication.keep().clone());
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
+use crate::broker::lanes::LaneSettings;
 use crate::broker::session_slot::{Acknowledgement, Attachment, SessionSlot, Turn};
 use crate::broker::{LocalClient, QueueLimits, WhenFull};
 use crate::clock;
@@ -14,7 +15,15 @@ use crate::store::Batch;
 fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlot> {
     let remap = Remap::new(TopicFilter::new("cloud/#").unwrap(), None).unwrap();
     let except = vec![TopicFilter::new("cloud/no").unwrap()];
-    let route = Route { name: "cloud/#".into(), order: 0, remap, except, payload: HopPayload::default(), lane: 0 };
+    let route = Route {
+        name: "cloud/#".into(),
+        order: 0,
+        remap,
+        except,
+        payload: HopPayload::default(),
+        lane: 0,
+        expire: None,
+    };
     let delivery = Arc::new(Delivery {
         qos: DeliveryQoS::Exactly(QoS::AtLeastOnce),
         retain: RetainRule::AsPublished,
@@ -24,7 +33,7 @@ fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlo
         share: None,
         route: Some(Arc::new(route)),
     });
-    let slot = world.broker.bridge_slot("cloud", &[Arc::clone(&delivery)]).unwrap();
+    let slot = world.broker.bridge_slot("cloud", &[Arc::clone(&delivery)], &LaneSettings::of_every_bridge()).unwrap();
     slot.set_limits(QueueLimits { messages, bytes: usize::MAX, when_full });
     world.broker.router.subscribe(&slot, &TopicFilter::new("cloud/#").unwrap(), delivery);
     slot
@@ -49,6 +58,7 @@ impl Link {
             keep_alive: 0,
             will: None,
             held: None,
+            hop: None,
         };
         let (epoch, _) = slot.attach(attachment, clock::now(), &mut batch);
         Self { epoch, next_id: 1 }
@@ -61,7 +71,7 @@ impl Link {
         for _ in 0..count {
             let id = PacketId::new(self.next_id).unwrap();
             self.next_id += 1;
-            let acknowledged = [Acknowledgement::Received(id)];
+            let acknowledged = [Acknowledgement::Received(id, ReasonCode::Success)];
             assert!(!slot.settle(self.epoch, &acknowledged, &mut Vec::new(), &mut turn));
         }
     }
@@ -69,7 +79,7 @@ impl Link {
 
 fn waiting(slot: &SessionSlot) -> (u64, u64) {
     let waiting = slot.waiting();
-    (waiting.queued, waiting.dropped)
+    (waiting.queued, waiting.counts.dropped)
 }
 
 #[test]
@@ -163,7 +173,7 @@ fn a_publisher_of_3_1_1_is_not_read_until_there_is_room() {
             }
         }
         assert_eq!(acknowledged, [3, 4, 5, 6]);
-        assert_eq!(slot.waiting().dropped, 0);
+        assert_eq!(slot.waiting().counts.dropped, 0);
     });
 }
 

@@ -165,7 +165,7 @@ fn a_full_queue_on_disk_keeps_the_newest() {
         let slot = away(&world).await;
         publish(&world, 0..12_000);
         let waiting = slot.waiting();
-        assert_eq!((waiting.queued, waiting.dropped, waiting.is_full()), (5000, 7000, true));
+        assert_eq!((waiting.queued, waiting.counts.dropped, waiting.is_full()), (5000, 7000, true));
         let mut receiver = world.resume(Version::V5, "receiver").await;
         assert_eq!(take(&mut receiver, 5000).await, all(7000..12_000));
         receiver.has_nothing().await;
@@ -324,8 +324,8 @@ fn all_queues_together_stay_within_their_limit() {
         until("the larger one is trimmed", || world.broker.budget().used() <= limit).await;
         let (first, second) = (large.waiting(), second.waiting());
         assert!(first.queued.abs_diff(2000) < 100 && second.queued.abs_diff(2000) < 100, "{first:?} {second:?}");
-        assert_eq!(first.queued + first.dropped, 10_000);
-        assert_eq!(world.broker.metrics.dropped.value(), first.dropped + second.dropped);
+        assert_eq!(first.queued + first.counts.dropped, 10_000);
+        assert_eq!(world.broker.metrics.dropped.value(), first.counts.dropped + second.counts.dropped);
         let mut receiver = world.resume(Version::V5, "receiver").await;
         let rest = take(&mut receiver, first.queued as usize).await;
         assert_eq!(rest, all(14_000 - first.queued..14_000));

@@ -4,6 +4,7 @@ use super::durable::{SUCCESS, say};
 use super::full::Link;
 use super::*;
 use crate::broker::delivery::{Delivery, DeliveryQoS, Route};
+use crate::broker::lanes::LaneSettings;
 use crate::mqtt::packet::Will;
 use crate::mqtt::properties::Forwardable;
 use crate::mqtt::{MessageBuilder, Remap, TopicFilter, TopicName};
@@ -190,6 +191,7 @@ fn route(from: &str, order: u16) -> Arc<Delivery> {
             except: Vec::new(),
             payload: crate::mapping::hop_payload::HopPayload::default(),
             lane: 0,
+            expire: None,
         })),
         ..Delivery::at_most(QoS::AtLeastOnce)
     })
@@ -200,7 +202,7 @@ async fn what_waited_for_a_bridge_goes_by_its_route_or_by_the_first_that_takes_i
     let world = World::with(Kind::Stream, Limits::default(), Journal::held());
     world.journal().set_eager(true);
     for (name, routes) in [("cloud", ["a/#", "b/#", "c/#"]), ("gone", ["a/#", "b/+", "d/#"])] {
-        let slot = world.broker.bridge_slot(name, &[]).unwrap();
+        let slot = world.broker.bridge_slot(name, &[], &LaneSettings::of_every_bridge()).unwrap();
         for (order, from) in routes.into_iter().enumerate() {
             world.broker.router.subscribe(&slot, &TopicFilter::new(from).unwrap(), route(from, order as u16));
         }
@@ -212,7 +214,10 @@ async fn what_waited_for_a_bridge_goes_by_its_route_or_by_the_first_that_takes_i
     let killed = world.killed_in(|_| (), false);
     killed.journal().set_eager(true);
     // The route of a/# is as it was, that of b/# has another name, and nothing takes c/1.
-    let slot = killed.broker.bridge_slot("cloud", &[route("b/1", 0), route("a/#", 1)]).unwrap();
+    let slot = killed
+        .broker
+        .bridge_slot("cloud", &[route("b/1", 0), route("a/#", 1)], &LaneSettings::of_every_bridge())
+        .unwrap();
     // Which is found out when it is to be sent.
     Link::attach(&slot, 10);
     until("it is sent", || slot.backlog() == (0, 2)).await;
@@ -221,7 +226,10 @@ async fn what_waited_for_a_bridge_goes_by_its_route_or_by_the_first_that_takes_i
     assert_eq!(killed.broker.metrics.dropped.value(), 3);
     // What was dropped is gone for good.
     let killed = killed.killed_in(|_| (), false);
-    let slot = killed.broker.bridge_slot("cloud", &[route("#", 0)]).unwrap();
+    let slot = killed.broker.bridge_slot("cloud", &[route("#", 0)], &LaneSettings::of_every_bridge()).unwrap();
     assert_eq!(slot.backlog(), (0, 2), "as many as were in flight");
-    assert_eq!(killed.broker.bridge_slot("gone", &[route("#", 0)]).unwrap().backlog(), (0, 0));
+    assert_eq!(
+        killed.broker.bridge_slot("gone", &[route("#", 0)], &LaneSettings::of_every_bridge()).unwrap().backlog(),
+        (0, 0)
+    );
 }

@@ -100,7 +100,6 @@ fn what_is_not_built_yet_is_refused_in_words() {
 broker: { listen: \"mqtts://127.0.0.1\" }
 admin: { listen: \"127.0.0.1:8080\", full: true }
 exec: { ups: { command: [python3] } }
-bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: high } ] } }
 ";
     insta::assert_snapshot!(mistakes(text), @r##"
     error: a listener with TLS wants `tls`
@@ -123,19 +122,7 @@ bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: \"#\", priority: hi
     3 | exec: { ups: { command: [python3] } }
       | ^^^^
 
-    error: `cloud` is not available yet
-     --> /edgeway.yaml:4:34
-      |
-    4 | bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: "#", priority: high } ] } }
-      |                                  ^^^^^
-
-    error: `priority` is not available yet
-     --> /edgeway.yaml:4:67
-      |
-    4 | bridges: { aws: { url: mqtt://a, cloud: aws, send: [ { from: "#", priority: high } ] } }
-      |                                                                   ^^^^^^^^
-
-    5 mistakes in the configuration
+    3 mistakes in the configuration
     "##);
 }
 

@@ -50,6 +50,11 @@ impl Sender {
         self.version
     }
 
+    /// Bytes of the largest packet that the peer takes.
+    pub fn maximum_packet(&self) -> usize {
+        self.max_packet_bytes
+    }
+
     /// Appends a packet that is no PUBLISH. Where it is too large for the peer, its reason string and user
     /// properties should have been left out by the caller.
     pub fn encode(&self, packet: &Packet<'_>, into: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ mod outbound;
 use std::collections::VecDeque;
 
 pub use inbound::Inbound;
-pub use outbound::{Outbound, Released, Resend, Settled, Unsettled};
+pub use outbound::{Outbound, Released, Resend, Settled, Unsettled, in_lane, lane_of};
 
 use super::{Message, PacketId};
 

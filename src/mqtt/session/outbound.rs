@@ -17,10 +17,33 @@ use crate::mqtt::{PacketId, QoS, ReasonCode};
 /// Identifiers that messages use: 1 to 65,534. 65,535 is that of SUBSCRIBE and UNSUBSCRIBE.
 const PACKET_IDS: u64 = 65_534;
 
+/// Where lanes share the identifiers: those of the normal one, which come first.
+const NORMAL_IDS: u64 = 32_767;
+/// Those of the lanes 1 and 2 each, behind them.
+const LANE_IDS: u64 = 12_288;
+
+/// Above these bits of a sequence stands its lane.
+const LANE_SHIFT: u32 = 56;
+
+/// The sequence of the message `number` in `lane`, where a session has several queues that each count their own
+/// messages. That of lane 0 is the number itself.
+pub const fn in_lane(lane: u8, number: u64) -> u64 {
+    (lane as u64) << LANE_SHIFT | number
+}
+
+/// The lane of a sequence, and the message's number there.
+pub const fn lane_of(sequence: u64) -> (u8, u64) {
+    ((sequence >> LANE_SHIFT) as u8, sequence & ((1 << LANE_SHIFT) - 1))
+}
+
 /// The messages of a session that are in flight, each with an item that says what was sent.
 ///
 /// Items are in the order of their sequence. On one connection the first `sent` of them have been sent: after
 /// [`Outbound::resume`] they are sent again in their order [MQTT-4.4.0-1, MQTT-4.6.0-1] before anything new.
+///
+/// A session with several lanes ([`in_lane`]) parts the identifiers among them, so that each lane's messages find their
+/// own again after a crash: the lanes 0 to 2 have ranges in which a sequence stands for an identifier; all others share
+/// what is left, and take whatever is free of it.
 #[derive(Debug, Clone)]
 pub struct Outbound<T> {
     next_sequence: u64,
@@ -29,6 +52,10 @@ pub struct Outbound<T> {
     window: usize,
     /// Entries whose identifier is not the one that their sequence stands for.
     displaced: usize,
+    /// Whether lanes share the identifiers.
+    has_lanes: bool,
+    /// Entries of other lanes than 0.
+    mixed: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -117,23 +144,37 @@ impl<T> Default for Outbound<T> {
 impl<T> Outbound<T> {
     /// A session in which nothing has been sent. Until [`Outbound::resume`] gives it a window, nothing is admitted.
     pub const fn new() -> Self {
-        Self { next_sequence: 0, inflight: VecDeque::new(), sent: 0, window: 0, displaced: 0 }
-    }
-
-    /// A session as an earlier process has left it: `unsettled` was in flight, in the order of the sequences, to a peer
-    /// that took `window` messages.
-    pub fn restore(next_sequence: u64, window: u16, unsettled: impl IntoIterator<Item = Unsettled<T>>) -> Self {
-        let mut session = Self { next_sequence, window: usize::from(window), ..Self::new() };
-        for Unsettled { sequence, packet_id, qos, is_released, item } in unsettled {
-            let packet_id = packet_id.unwrap_or_else(|| session.next_id(sequence));
-            session.displaced += usize::from(packet_id != natural_id(sequence));
-            let stage = if is_released { Stage::Released } else { Stage::Published(qos) };
-            session.inflight.push_back(Inflight { sequence, packet_id, stage, repeated: true, item });
+        Self {
+            next_sequence: 0,
+            inflight: VecDeque::new(),
+            sent: 0,
+            window: 0,
+            displaced: 0,
+            has_lanes: false,
+            mixed: 0,
         }
-        session
     }
 
-    /// Gives out the next sequence. Each QoS 1 or 2 message takes one when it is enqueued.
+    /// Says that several lanes share the identifiers. To be called before anything is admitted or restored.
+    pub fn set_lanes(&mut self) {
+        self.has_lanes = true;
+    }
+
+    /// Goes on as an earlier process has left it: `unsettled` was in flight, in the order of the sequences, to a peer
+    /// that took `window` messages.
+    pub fn restore(&mut self, next_sequence: u64, window: u16, unsettled: impl IntoIterator<Item = Unsettled<T>>) {
+        debug_assert!(self.is_empty(), "what is restored comes first");
+        (self.next_sequence, self.window) = (next_sequence, usize::from(window));
+        for Unsettled { sequence, packet_id, qos, is_released, item } in unsettled {
+            let packet_id = packet_id.unwrap_or_else(|| self.next_id(sequence));
+            self.count_in(sequence, packet_id);
+            let stage = if is_released { Stage::Released } else { Stage::Published(qos) };
+            self.inflight.push_back(Inflight { sequence, packet_id, stage, repeated: true, item });
+        }
+    }
+
+    /// Gives out the next sequence of lane 0. Each QoS 1 or 2 message takes one when it is enqueued; other lanes count
+    /// for themselves.
     pub fn take_sequence(&mut self) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -159,14 +200,12 @@ impl<T> Outbound<T> {
     /// Puts a message in flight that is being sent for the first time, and gives it its packet identifier:
     /// 1 + sequence mod 65,534, or the next one that is free.
     ///
-    /// Call it only while [`Outbound::has_room`]; sequences must rise.
+    /// Call it only while [`Outbound::has_room`]; the sequences of a lane must rise.
     pub fn admit(&mut self, sequence: u64, qos: QoS, item: T) -> PacketId {
         debug_assert!(self.has_room(), "the window is full");
         debug_assert!(qos != QoS::AtMostOnce, "QoS 0 is never in flight");
         let packet_id = self.next_id(sequence);
-        if packet_id != natural_id(sequence) {
-            self.displaced += 1;
-        }
+        self.count_in(sequence, packet_id);
         self.inflight.push_back(Inflight { sequence, packet_id, stage: Stage::Published(qos), repeated: false, item });
         self.sent = self.inflight.len();
         packet_id
@@ -174,13 +213,17 @@ impl<T> Outbound<T> {
 
     /// The identifier that [`Outbound::admit`] would give `sequence`, as long as nothing else is admitted or settled.
     pub fn next_id(&self, sequence: u64) -> PacketId {
-        let natural = natural_id(sequence);
-        if self.may_collide(sequence) { self.next_free(natural) } else { natural }
+        match self.natural_id(sequence) {
+            Some(natural) if self.may_collide(sequence) => self.next_free(natural),
+            Some(natural) => natural,
+            // Some of those that stand for no sequence.
+            None => self.next_free(nth_id(NORMAL_IDS + 2 * LANE_IDS)),
+        }
     }
 
     /// Whether the identifier of a message is the one that its sequence stands for.
-    pub fn is_natural(sequence: u64, packet_id: PacketId) -> bool {
-        packet_id == natural_id(sequence)
+    pub fn is_natural(&self, sequence: u64, packet_id: PacketId) -> bool {
+        self.natural_id(sequence) == Some(packet_id)
     }
 
     /// How many messages in flight the peer takes.
@@ -193,6 +236,16 @@ impl<T> Outbound<T> {
         let index = self.find(packet_id)?;
         match self.inflight[index].stage {
             Stage::Published(QoS::AtLeastOnce) => Some(self.settle(index)),
+            _ => None,
+        }
+    }
+
+    /// Takes a PUBACK for a message of QoS 2 that has had no PUBREC: some servers know QoS 1 at most and answer so.
+    /// `None` where no such message waits.
+    pub fn handle_downgrade(&mut self, packet_id: PacketId) -> Option<Settled<T>> {
+        let index = self.find(packet_id)?;
+        match self.inflight[index].stage {
+            Stage::Published(QoS::ExactlyOnce) => Some(self.settle(index)),
             _ => None,
         }
     }
@@ -240,20 +293,30 @@ impl<T> Outbound<T> {
         let mut kept = VecDeque::with_capacity(self.inflight.len());
         for mut entry in self.inflight.drain(..) {
             match entry.stage {
-                Stage::Released => {
-                    if entry.packet_id != natural_id(entry.sequence) {
-                        self.displaced -= 1;
-                    }
-                    settled.push(Settled { sequence: entry.sequence, item: entry.item });
-                }
+                Stage::Released => settled.push(Settled { sequence: entry.sequence, item: entry.item }),
                 Stage::Published(_) => {
                     entry.repeated = false;
                     kept.push_back(entry);
                 }
             }
         }
+        self.inflight = VecDeque::new();
+        (self.displaced, self.mixed) = (0, 0);
+        for entry in &kept {
+            self.count_in(entry.sequence, entry.packet_id);
+        }
         self.inflight = kept;
         settled
+    }
+
+    /// Sends what has had no PUBREC yet at `maximum`, at least 1, to a peer that takes no more.
+    pub fn lower_to(&mut self, maximum: QoS) {
+        let maximum = maximum.max(QoS::AtLeastOnce);
+        for entry in &mut self.inflight {
+            if let Stage::Published(qos) = &mut entry.stage {
+                *qos = maximum.min(*qos);
+            }
+        }
     }
 
     /// The next thing to send again, in the original order; `None` when all has been sent, or the window is full.
@@ -301,9 +364,8 @@ impl<T> Outbound<T> {
         if index < self.sent {
             self.sent -= 1;
         }
-        if entry.packet_id != natural_id(entry.sequence) {
-            self.displaced -= 1;
-        }
+        self.displaced -= usize::from(!self.is_natural(entry.sequence, entry.packet_id));
+        self.mixed -= usize::from(lane_of(entry.sequence).0 > 0);
         if self.inflight.is_empty() && self.inflight.capacity() > 64 {
             // An idle session holds no buffers.
             self.inflight = VecDeque::new();
@@ -319,32 +381,57 @@ impl<T> Outbound<T> {
             return (self.sent > 0).then_some(0);
         }
         // Once the sequences in flight span all identifiers, a later one may bear a lower identifier.
-        let spans_all = self.inflight.back().is_some_and(|last| last.sequence - first.sequence >= PACKET_IDS);
-        if self.displaced > 0 || spans_all {
+        let ids = self.ids_of_lane_0();
+        let spans_all = || self.inflight.back().is_some_and(|last| last.sequence - first.sequence >= ids);
+        if self.displaced > 0 || self.mixed > 0 || spans_all() {
             return self.inflight.iter().take(self.sent).position(|entry| entry.packet_id == packet_id);
         }
-        let distance = (u64::from(packet_id.get()) + PACKET_IDS - u64::from(first.packet_id.get())) % PACKET_IDS;
+        let distance = (u64::from(packet_id.get()) + ids).checked_sub(u64::from(first.packet_id.get()))? % ids;
         let last = usize::try_from(distance).ok()?.min(self.sent.checked_sub(1)?);
         (0..=last).rev().find(|&index| self.inflight[index].packet_id == packet_id)
     }
 
+    /// Identifiers that the sequences of lane 0 stand for.
+    fn ids_of_lane_0(&self) -> u64 {
+        if self.has_lanes { NORMAL_IDS } else { PACKET_IDS }
+    }
+
+    /// The identifier that a sequence stands for; those of some lanes stand for none.
+    fn natural_id(&self, sequence: u64) -> Option<PacketId> {
+        let (lane, number) = lane_of(sequence);
+        match lane {
+            0 => Some(nth_id(number % self.ids_of_lane_0())),
+            1 | 2 => Some(nth_id(NORMAL_IDS + u64::from(lane - 1) * LANE_IDS + number % LANE_IDS)),
+            _ => None,
+        }
+    }
+
     fn may_collide(&self, sequence: u64) -> bool {
-        self.displaced > 0 || self.inflight.front().is_some_and(|first| sequence - first.sequence >= PACKET_IDS)
+        self.displaced > 0
+            || self.mixed > 0
+            || lane_of(sequence).0 > 0
+            || self.inflight.front().is_some_and(|first| sequence - first.sequence >= self.ids_of_lane_0())
     }
 
     fn next_free(&self, natural: PacketId) -> PacketId {
         let mut candidate = natural;
         // The window is below the number of identifiers, so one is free.
         while self.inflight.iter().any(|entry| entry.packet_id == candidate) {
-            candidate = natural_id(u64::from(candidate.get()));
+            candidate = nth_id(u64::from(candidate.get()) % PACKET_IDS);
         }
         candidate
     }
+
+    /// Counts a message that is put in flight.
+    fn count_in(&mut self, sequence: u64, packet_id: PacketId) {
+        self.displaced += usize::from(!self.is_natural(sequence, packet_id));
+        self.mixed += usize::from(lane_of(sequence).0 > 0);
+    }
 }
 
-/// 1 + sequence mod 65,534.
-fn natural_id(sequence: u64) -> PacketId {
-    PacketId::MIN.saturating_add((sequence % PACKET_IDS) as u16)
+/// The identifier `index` + 1.
+fn nth_id(index: u64) -> PacketId {
+    PacketId::MIN.saturating_add(index as u16)
 }
 
 #[cfg(test)]
@@ -426,7 +513,8 @@ mod tests {
             item: sequence,
         };
         let next = PACKET_IDS + 9;
-        let mut outbound = Outbound::restore(
+        let mut outbound = Outbound::new();
+        outbound.restore(
             next,
             9,
             [unsettled(0, None, true), unsettled(4, None, false), unsettled(PACKET_IDS, Some(id(2)), false)],
@@ -446,6 +534,39 @@ mod tests {
         // 1 + 65,534 stands for the identifier 2, which is in flight.
         assert_eq!(outbound.next_id(PACKET_IDS + 1), id(3));
         assert_eq!(outbound.admit(PACKET_IDS + 1, QoS::ExactlyOnce, 0), id(3));
+    }
+
+    #[test]
+    fn lanes_share_the_identifiers_and_each_finds_its_own_again() {
+        let mut outbound: Outbound<u64> = Outbound::new();
+        outbound.set_lanes();
+        outbound.resume(100);
+        let mut admit = |lane, number| {
+            let sequence = in_lane(lane, number);
+            let packet_id = outbound.admit(sequence, QoS::ExactlyOnce, sequence);
+            (packet_id.get(), outbound.is_natural(sequence, packet_id))
+        };
+        assert_eq!(admit(0, 5), (6, true));
+        assert_eq!(admit(1, 2), (32_770, true), "the high one has a range of its own");
+        assert_eq!(admit(0, 6), (7, true));
+        assert_eq!(admit(2, LANE_IDS), (45_056, true));
+        assert_eq!(admit(4, 0), (57_344, false), "of others the sequence stands for no identifier");
+        assert_eq!(admit(5, 0), (57_345, false));
+        assert_eq!(admit(0, NORMAL_IDS + 5), (8, false), "6 is in flight, 7 as well");
+        assert_eq!(
+            outbound.handle_pubrec(id(57_345), ReasonCode::Success),
+            Released::Release { sequence: in_lane(5, 0) }
+        );
+        for (packet_id, sequence) in [(7, in_lane(0, 6)), (32_770, in_lane(1, 2)), (6, 5), (57_344, in_lane(4, 0))] {
+            assert_eq!(outbound.handle_pubrec(id(packet_id), ReasonCode::Success), Released::Release { sequence });
+            assert_eq!(outbound.handle_pubcomp(id(packet_id)).unwrap().sequence, sequence);
+        }
+        assert_eq!(outbound.len(), 3);
+        let settled = outbound.restart(10);
+        assert_eq!(settled.len(), 1, "what is past its PUBREC is over");
+        assert_eq!(outbound.handle_downgrade(id(45_056)), None, "it has not been sent again");
+        assert!(outbound.poll_resend().is_some());
+        assert_eq!(outbound.handle_downgrade(id(45_056)).unwrap().sequence, in_lane(2, LANE_IDS));
     }
 
     #[test]

@@ -233,6 +233,9 @@ impl<'a> Reader<'a> {
             let mut text = || Some(Some(self.text()?).filter(|text| !text.is_empty()));
             (how.share, how.route, how.publisher) = (text()?, text()?, text()?);
         }
+        if flags & flag::SINCE != 0 {
+            how.since = Some(Millis(self.varint()?));
+        }
         Some((delivered, how))
     }
 

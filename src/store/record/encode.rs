@@ -58,6 +58,7 @@ pub(in crate::store) fn put_delivery(into: &mut Vec<u8>, delivered: Delivered, h
     let mut flags = how.qos as u8;
     flags |= if how.retain { flag::RETAIN } else { 0 };
     flags |= if has_details { flag::DETAILS } else { 0 };
+    flags |= if how.since.is_some() { flag::SINCE } else { 0 };
     into.push(flags);
     if has_details {
         put_varint(into, how.identifiers.iter().count() as u64);
@@ -67,6 +68,9 @@ pub(in crate::store) fn put_delivery(into: &mut Vec<u8>, delivered: Delivered, h
         for text in [how.share, how.route, how.publisher] {
             put_bytes(into, text.unwrap_or_default().as_bytes());
         }
+    }
+    if let Some(since) = how.since {
+        put_varint(into, since.0);
     }
 }
 

@@ -6,7 +6,7 @@
 //! text    varint length | UTF-8
 //!
 //! message       flags u8 | expires varint? | topic text | properties bytes? | payload bytes | reading?
-//! deliveries    count varint | each: queue varint | sequence varint | flags u8 | details?
+//! deliveries    count varint | each: queue varint | sequence varint | flags u8 | details? | since varint?
 //! details       identifiers: count varint, each varint | share text | route text | publisher text   (empty is none)
 //! ```
 //!
@@ -62,12 +62,22 @@ pub struct How<'a> {
     pub route: Option<&'a str>,
     /// Who published a retained message.
     pub publisher: Option<&'a str>,
+    /// When it came, by the gateway's clock; known of what goes to bridges.
+    pub since: Option<Millis>,
 }
 
 impl How<'_> {
     /// A plain delivery.
     pub const fn plain(qos: QoS, retain: bool) -> Self {
-        Self { qos, retain, identifiers: Identifiers::Decoded(&[]), share: None, route: None, publisher: None }
+        Self {
+            qos,
+            retain,
+            identifiers: Identifiers::Decoded(&[]),
+            share: None,
+            route: None,
+            publisher: None,
+            since: None,
+        }
     }
 }
 
@@ -351,6 +361,8 @@ mod flag {
     pub const READING: u8 = 1 << 5;
     /// Of a delivery: identifiers, share, route and publisher follow.
     pub const DETAILS: u8 = 1 << 3;
+    /// Of a delivery: when it came follows.
+    pub const SINCE: u8 = 1 << 4;
     /// Of a reading: what the gateway's clock said at the sample follows.
     pub const UNCERTAIN_TIME: u8 = 1 << 7;
 }

@@ -22,6 +22,7 @@ struct OwnedDelivery {
     share: Option<String>,
     route: Option<String>,
     publisher: Option<String>,
+    since: Option<u64>,
 }
 
 impl OwnedDelivery {
@@ -33,6 +34,7 @@ impl OwnedDelivery {
             share: self.share.as_deref(),
             route: self.route.as_deref(),
             publisher: self.publisher.as_deref(),
+            since: self.since.map(Millis),
         }
     }
 }
@@ -60,8 +62,9 @@ fn any_delivered() -> impl Strategy<Value = Delivered> {
 
 fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
     let text = || option::of("[a-zé/+#]{1,9}");
-    (any_delivered(), any_qos(), any::<bool>(), vec(any::<u32>(), 0..4), text(), text(), text()).prop_map(
-        |(delivered, qos, retain, identifiers, share, route, publisher)| OwnedDelivery {
+    let since = option::of(any_number());
+    (any_delivered(), any_qos(), any::<bool>(), vec(any::<u32>(), 0..4), text(), text(), text(), since).prop_map(
+        |(delivered, qos, retain, identifiers, share, route, publisher, since)| OwnedDelivery {
             delivered,
             qos,
             retain,
@@ -69,6 +72,7 @@ fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
             share,
             route,
             publisher,
+            since,
         },
     )
 }
