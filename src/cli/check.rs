@@ -84,7 +84,9 @@ pub fn summary(configuration: &Configuration) -> String {
     }
     for bridge in &resolved.bridges {
         let servers: Vec<String> = bridge.servers.iter().map(ToString::to_string).collect();
-        lines.add(format_args!("bridge    {} to {} as {}", bridge.name, servers.join(", "), bridge.client_id));
+        let proxy = bridge.proxy.as_ref().map(|proxy| format!(" through {proxy}")).unwrap_or_default();
+        let servers = servers.join(", ");
+        lines.add(format_args!("bridge    {} to {servers}{proxy} as {}", bridge.name, bridge.client_id));
         for route in &bridge.send {
             lines.add(format_args!("  send    {}", route_line(route)));
         }

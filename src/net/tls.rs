@@ -27,10 +27,21 @@ pub fn describe(error: &io::Error) -> String {
         )) => "the server speaks no version of TLS that `min_version` allows".into(),
         Some(Error::NoApplicationProtocol) => "the server speaks none of the protocols of `alpn`".into(),
         Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection in the middle of it".into()
+        // As a peer does that ends without saying so, in the handshake or later.
+        None if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none_or(is_about_close_notify) => {
+            "the server closed the connection".into()
         }
         None => error.to_string(),
+    }
+}
+
+/// The same of a handshake, in which a server that speaks no TLS just closes the connection.
+pub fn describe_handshake(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            "the server closed the connection in the handshake: does it speak TLS, and at this port?".into()
+        }
+        _ => describe(error),
     }
 }
 
@@ -44,9 +55,12 @@ fn of_its_certificate(error: &CertificateError) -> String {
             let age = age(time, not_before);
             format!("the server's certificate is valid in {age} only, by this machine's clock: is that right?")
         }
-        CertificateError::UnknownIssuer => "the server's certificate is of an authority that is not trusted: \
+        // The second where an authority of the same name, with another key, is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the server's certificate is of an authority that is not trusted: \
              `tls: { ca: … }` names the file of the right one"
-            .into(),
+                .into()
+        }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| inner_name(name)).collect();
             let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
@@ -70,7 +84,10 @@ fn of_alert(alert: AlertDescription) -> String {
         AlertDescription::CertificateRequired => {
             "the server wants a certificate of ours: `tls: { cert: …, key: … }`".into()
         }
-        AlertDescription::UnknownCA => "the server does not trust the authority of our certificate".into(),
+        // The second where the server trusts an authority of the same name, with another key.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            format!("the server does not trust the authority of our certificate ({alert:?})")
+        }
         AlertDescription::CertificateExpired => "the server says that our certificate has expired".into(),
         AlertDescription::CertificateRevoked => "the server says that our certificate has been revoked".into(),
         AlertDescription::BadCertificate
@@ -88,6 +105,12 @@ fn of_alert(alert: AlertDescription) -> String {
         }
         other => format!("the server ended TLS: {other:?}"),
     }
+}
+
+/// What rustls says of an end without close_notify; other words of an end are better left as they are.
+fn is_about_close_notify(inner: &(dyn std::error::Error + Send + Sync)) -> bool {
+    let words = inner.to_string();
+    words.contains("close_notify") || words == "tls handshake eof"
 }
 
 /// `localhost` of `DnsName("localhost")`.

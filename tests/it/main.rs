@@ -26,6 +26,7 @@ mod soak;
 mod store_cli;
 mod sys;
 mod transports;
+mod upstream_net;
 mod v5;
 mod webhook;
 mod will;

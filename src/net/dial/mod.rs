@@ -1,6 +1,9 @@
 //! Dialling a broker: name, TCP, a proxy, TLS and WebSocket, each where it is asked for.
 
+mod race;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -63,7 +66,7 @@ pub enum DialError {
         error: ProxyError,
     },
     /// TLS failed: the certificate is not trusted, or not for this name.
-    #[error("no TLS with {host}:{port}: {}", tls::describe(error))]
+    #[error("no TLS with {host}:{port}: {}", tls::describe_handshake(error))]
     Tls {
         /// The host as it was given.
         host: String,
@@ -93,10 +96,15 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Whether something answered that does not let us in as we are, rather than nothing at all.
+    /// Whether the server itself does not let us in as we are, rather than nobody having answered, or not to the end.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Tls { .. } | Self::WebSocket { .. } => true,
+            // Whatever the system says of the network is of another kind.
+            Self::Tls { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other)
+            }
+            Self::WebSocket { error: AskError::Failed(_) | AskError::Status { status: 500.., .. }, .. } => false,
+            Self::WebSocket { .. } => true,
             Self::Unreachable { .. } | Self::Proxy { .. } | Self::Timeout { .. } => false,
         }
     }
@@ -124,7 +132,8 @@ pub async fn prove(server: &Server, means: &Means) -> Result<(), DialError> {
     };
     let failed = |error| DialError::Tls { host: server.host.clone(), port: server.port, error };
     match tokio::time::timeout(SECOND_THOUGHTS, stream.read_u8()).await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        // The alert that says why may be lost on its way.
+        Ok(Err(error)) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
             let words =
                 "the server closed the connection right after the handshake, as some do that refuse a certificate";
             Err(failed(io::Error::other(words)))
@@ -169,8 +178,9 @@ async fn connect_tcp(server: &Server, means: &Means) -> Result<TcpStream, DialEr
         None => (server.host.as_str(), server.port),
     };
     let unreachable = |error| DialError::Unreachable { host: host.into(), port, error };
-    let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
-    set_options(&stream, means.silence.max(MIN_SILENCE)).map_err(unreachable)?;
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?;
+    let mut stream = race::connect(addresses.collect()).await.map_err(unreachable)?;
+    set_options(&stream, means.silence).map_err(unreachable)?;
     if let Some(proxy) = &means.proxy {
         let connected = proxy.connect(&mut stream, &server.host, server.port).await;
         connected.map_err(|error| DialError::Proxy { proxy: proxy.to_string(), error })?;
@@ -180,6 +190,7 @@ async fn connect_tcp(server: &Server, means: &Means) -> Result<TcpStream, DialEr
 
 fn set_options(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let silence = silence.max(MIN_SILENCE);
     let socket = SockRef::from(stream);
     // With MQTT's own pings an idle connection is never idle for long; this is for those whose keep alive is hours.
     let keepalive = TcpKeepalive::new().with_time(silence.max(Duration::from_secs(30)));
