@@ -226,6 +226,12 @@ impl BridgeHealth {
         self.state.set(false, Some(error.into()));
     }
 
+    /// Notes what is wrong although its link may stand.
+    pub fn note_error(&self, error: &str) {
+        let is_up = self.is_connected();
+        self.state.set(is_up, Some(error.into()));
+    }
+
     /// Whether its link stands.
     pub fn is_connected(&self) -> bool {
         lock(&self.state.value).0

@@ -123,6 +123,8 @@ pub struct BrokerMetrics {
     pub too_large: Counter,
     /// QoS 2 messages sent anew because the peer had forgotten the session.
     pub qos2_resent: Counter,
+    /// Messages that came back in a loop of bridges, or had passed too many gateways.
+    pub looped: Counter,
     /// Messages of clients that may not publish them.
     pub refused: Counter,
     /// Connections accepted.

@@ -56,6 +56,7 @@ fn broker(admin: &Admin, text: &mut Exposition) {
         ("edgeway_messages_dropped_total", "Messages dropped by full queues.", metrics.dropped.value()),
         ("edgeway_messages_expired_total", "Messages that expired in a queue.", metrics.expired.value()),
         ("edgeway_messages_too_large_total", "Messages larger than their receiver takes.", metrics.too_large.value()),
+        ("edgeway_messages_looped_total", "Messages that came back in a loop of bridges.", metrics.looped.value()),
         ("edgeway_messages_refused_total", "Messages of clients that may not publish them.", metrics.refused.value()),
         ("edgeway_qos2_resent_total", "QoS 2 messages sent anew to a peer that lost us.", metrics.qos2_resent.value()),
     ] {

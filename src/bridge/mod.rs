@@ -4,10 +4,16 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+mod complaints;
+pub mod memory;
 pub mod plan;
 mod renewal;
+mod servers;
 pub mod settings;
 mod supervise;
+mod takeovers;
+mod trouble;
+mod vigil;
 
 pub use plan::Plan;
 pub use supervise::Bridge;

@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(600);
 /// How soon files are tried again that nobody could be asked about.
 const AGAIN_UNANSWERED: Duration = Duration::from_secs(30);
+/// How long one server is tried with new files.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a certificate ends soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -65,9 +67,8 @@ enum Outcome {
 }
 
 impl Renewal {
-    /// Reads the files of `plan`; each step of dialling gets `timeout`. Where they cannot be used it says so and tries
-    /// again.
-    pub(super) async fn load(plan: &Plan, timeout: Duration, health: &BridgeHealth) -> Self {
+    /// Reads the files of `plan`. Where they cannot be used it says so and tries again.
+    pub(super) async fn load(plan: &Plan, health: &BridgeHealth) -> Self {
         let bridge = plan.name.clone();
         let servers: Vec<Server> = plan.servers.iter().filter(|server| server.tls).cloned().collect();
         let mut told = String::new();
@@ -93,15 +94,20 @@ impl Renewal {
             server_name: plan.tls.server_name.clone(),
             proxy: plan.proxy.clone(),
             silence: Duration::from_secs(u64::from(plan.keep_alive_seconds)),
-            timeout,
+            timeout: TRIAL_TIMEOUT,
         };
         Self { bridge, servers, means, tls, trial: Mutex::default() }
     }
 
-    /// What to dial with now, and what tells when that has changed.
-    pub(super) fn means(&self) -> (Means, Renewed) {
-        let renewed = Renewed(self.tls.as_ref().map(ClientTls::subscribe));
-        (Means { tls: self.tls.as_ref().map(ClientTls::current), ..self.means.clone() }, renewed)
+    /// What to dial with now, within `timeout`, and what tells when that has changed.
+    pub(super) fn means(&self, timeout: Duration) -> (Means, Renewed) {
+        let renewed = self.renewed();
+        (Means { tls: self.tls.as_ref().map(ClientTls::current), timeout, ..self.means.clone() }, renewed)
+    }
+
+    /// What tells when there is something new to dial with from now on.
+    pub(super) fn renewed(&self) -> Renewed {
+        Renewed(self.tls.as_ref().map(ClientTls::subscribe))
     }
 
     /// Notes that a server has let the bridge in with what came with `renewed`.

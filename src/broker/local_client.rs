@@ -44,7 +44,7 @@ impl LocalClient {
         router.subscribe(&self.slot, filter, Arc::clone(&delivery));
         let mut batch = Batch::default();
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
-        router.deliver_retained(&self.slot, filter.as_str(), &mut None, &delivery, &mut turn, || true);
+        router.deliver_retained(&self.slot, filter.as_str(), &mut None, &delivery, &mut turn, |_| true);
         router.finish(&mut batch);
     }
 

@@ -12,6 +12,8 @@ mod budget;
 mod buffers;
 pub mod delivery;
 mod delivery_queue;
+mod first_values;
+mod identity;
 pub mod lanes;
 mod limits;
 pub mod link;
@@ -77,6 +79,7 @@ pub struct Broker {
     budget: Arc<Budget>,
     /// Where the journal keeps anything: reads back what does not fit into memory.
     pager: Option<Arc<Pager>>,
+    identity: identity::Identity,
     sessions: Sessions,
     orphans: Mutex<restore::Orphans>,
     timers: Timers,
@@ -96,6 +99,7 @@ impl Broker {
             pager,
             metrics,
             entrance: Entrance::new(access::Access::default(), limits),
+            identity: identity::Identity::default(),
             sessions: Sessions::default(),
             orphans: Mutex::default(),
             timers: Timers::default(),

@@ -41,6 +41,7 @@ impl Broker {
     /// # Errors
     /// Where messages cannot be read. Nothing is lost; but the broker has not all that it should have.
     pub fn restore(&self, restored: Restored) -> io::Result<()> {
+        self.restore_identity(&restored.notes);
         self.router.restore_retained(restored.retained);
         for session in restored.sessions {
             match session.state.kind {
@@ -68,10 +69,13 @@ impl Broker {
         deliveries: &[Arc<Delivery>],
         lanes: &[LaneSettings],
     ) -> io::Result<Arc<SessionSlot>> {
-        let session = self.orphans().remove(name);
+        let mut session = self.orphans().remove(name);
         let queue = session.as_ref().map_or_else(|| self.router.journal().next_queue(), |session| session.queue);
         let slot = self.slot_of(name.into(), SessionKind::Bridge, queue);
         slot.set_routes(deliveries.to_vec());
+        if let Some(session) = &mut session {
+            slot.restore_notes(std::mem::take(&mut session.notes));
+        }
         let mut past = Vec::new();
         let mut known: Vec<Lane> = Vec::new();
         for settings in lanes {

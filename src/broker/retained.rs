@@ -22,7 +22,7 @@ pub struct Retained {
 pub struct Stored {
     /// The message.
     pub message: Message,
-    /// The client identifier, or the name of a bridge; `None` for the gateway itself. Who asked for no messages of its
+    /// [`SessionSlot::publisher`](super::SessionSlot::publisher); `None` for the gateway itself. Who asked for no messages of its
     /// own does not get them later, either [MQTT-3.8.3-3].
     pub publisher: Option<Arc<str>>,
     /// Its sequence in the journal, where it is recorded.

@@ -254,22 +254,17 @@ impl Router {
         after: &mut Option<Arc<str>>,
         delivery: &Arc<Delivery>,
         turn: &mut Turn<'_>,
-        has_room: impl Fn() -> bool,
+        has_room: impl Fn(&Message) -> bool,
     ) -> bool {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let begin = after.clone();
         routes.retained.matching(filter, begin.as_deref(), turn.now, |topic, stored| {
-            if !has_room() {
+            if !has_room(&stored.message) {
                 return ControlFlow::Break(());
             }
             *after = Some(Arc::clone(topic));
-            let is_own = |publisher: &Arc<str>| match delivery.route {
-                None => publisher == slot.client_id(),
-                // A client may have the name of a bridge.
-                Some(_) => Arc::ptr_eq(publisher, slot.client_id()),
-            };
-            let is_left_out = delivery.no_local && stored.publisher.as_ref().is_some_and(is_own);
-            if is_left_out || !delivery.may_read(topic) {
+            let is_left_out = delivery.no_local && stored.publisher.as_ref() == Some(slot.publisher());
+            if is_left_out || !delivery.may_read(topic) || !slot.goes_by(delivery, topic) {
                 return ControlFlow::Continue(());
             }
             let publication = Publication::from_message(&stored.message);
@@ -321,7 +316,7 @@ impl Router {
     fn retain(&self, publication: &Publication<'_>, origin: Origin<'_>, batch: &mut Batch) {
         // The broker's own values are new every few seconds and mean nothing after a restart: no disk is worn for them.
         let is_recorded = !sys_topics::is_system(publication.topic);
-        let publisher = origin.slot.map(|slot| slot.client_id());
+        let publisher = origin.slot.map(|slot| slot.publisher());
         let next_sequence = || is_recorded.then(|| self.journal.next_retained());
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut change = routes.retained.replace(publication, publisher, next_sequence);
@@ -412,6 +407,9 @@ fn hand(
     turn: &mut Turn<'_>,
 ) {
     let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
+    if delivery.route.as_ref().is_some_and(|route| route.payload.leaves_out(publication.reading().map(|r| &**r))) {
+        return;
+    }
     if delivery.route.is_some()
         && slot.is_refusing()
         && delivery.qos.of(publication.qos) != QoS::AtMostOnce

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! * [`topic`] names, filters and matching; [`remap`] a route's `from -> to`.
+//! * [`via`] the gateways that a message has passed.
 //! * [`message`] what is kept of a PUBLISH once somebody must keep it; [`reading`] what it knows of its value.
 //! * [`wire`], [`codec`], [`packet`] one borrowed type per packet, for both versions.
 //! * [`connection`] the two halves of a connection; [`session`] what outlives it.
@@ -20,6 +21,7 @@ pub mod reason;
 pub mod remap;
 pub mod session;
 pub mod topic;
+pub mod via;
 pub mod wire;
 
 #[cfg(test)]
@@ -30,7 +32,7 @@ use std::num::NonZeroU16;
 pub use codec::{CodecError, Frame, Version};
 pub use message::{Message, MessageBuilder, Publication};
 pub use packet::Packet;
-pub use reading::{Quality, Reading, Sampled};
+pub use reading::{Form, Quality, Reading, Sampled};
 pub use reason::ReasonCode;
 pub use remap::Remap;
 pub use topic::{TopicError, TopicFilter, TopicName};

@@ -19,6 +19,8 @@ pub struct Batch {
     pub(super) settled: Vec<(QueueId, Sequences)>,
     /// Readings, which are not written at once.
     pub(super) readings: Vec<PendingReading>,
+    /// Whether readings are written at once, too.
+    is_prompt: bool,
     /// What tells the batch's ticket to deliveries that wait for their record.
     pub(super) receipt: Option<Arc<Pending>>,
     /// The deliveries of the publication at hand.
@@ -59,6 +61,7 @@ impl Default for Batch {
             records: 0,
             settled: Vec::new(),
             readings: Vec::new(),
+            is_prompt: false,
             receipt: None,
             deliveries: Vec::new(),
             delivery_count: 0,
@@ -71,6 +74,11 @@ impl Batch {
     /// Says whether anything is to be collected, or the journal keeps nothing anyway.
     pub fn set_recording(&mut self, is_recording: bool) {
         self.is_recording = is_recording;
+    }
+
+    /// Says that readings are written at once, too, in their order with all else.
+    pub fn set_prompt(&mut self) {
+        self.is_prompt = true;
     }
 
     /// Whether there is nothing to append.
@@ -105,7 +113,7 @@ impl Batch {
         if !self.is_recording {
             return;
         }
-        if publication.reading().is_some() && receipt.is_none() && !is_urgent {
+        if publication.reading().is_some() && receipt.is_none() && !is_urgent && !self.is_prompt {
             let deliveries = record::split_deliveries(count, &self.deliveries);
             self.readings.push(PendingReading { message: publication.keep().clone(), deliveries });
         } else {

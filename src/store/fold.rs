@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::extents::{Extent, Extents, SegmentNumber};
+use super::notes::Notes;
 use super::record::{Delivered, Deliveries, MessageView, QueueId, Record, Sequences, SessionState};
 use super::restored::{Queued, RestoredSession};
 use crate::clock::Moment;
@@ -41,6 +42,7 @@ struct Queue {
     session: Option<SessionState>,
     away_since: Option<Millis>,
     subscriptions: BTreeMap<Box<str>, (SubscriptionOptions, Option<u32>)>,
+    notes: Notes,
     alive: Extents,
     sequences: Numbers,
     received: BTreeSet<u64>,
@@ -174,6 +176,12 @@ impl Fold {
             Record::Unsubscribe { queue, filter } => {
                 if let Some(queue) = self.queues.get_mut(queue) {
                     queue.subscriptions.remove(*filter);
+                }
+            }
+            Record::Note { queue, key, value } => {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    // Whoever wrote it has kept the bounds.
+                    let _ = queue.notes.set(key, value);
                 }
             }
             Record::Time(moment) => {
@@ -355,6 +363,9 @@ impl Fold {
             for (filter, &(options, identifier)) in &queue.subscriptions {
                 Record::Subscribe { queue: id, filter, options, identifier }.put(into);
             }
+            for (key, value) in queue.notes.iter() {
+                Record::Note { queue: id, key, value }.put(into);
+            }
             let mut alive: Vec<Sequences> = Vec::new();
             for run in queue.alive.iter() {
                 match alive.last_mut() {
@@ -397,6 +408,11 @@ impl Fold {
         lost
     }
 
+    /// What the gateway itself has noted.
+    pub fn notes(&self) -> Notes {
+        self.queues.get(&QueueId::RETAINED).map(|queue| queue.notes.clone()).unwrap_or_default()
+    }
+
     /// The durable sessions, by their queues.
     pub fn sessions(&self) -> Vec<RestoredSession> {
         let restored = |(&id, queue): (&QueueId, &Queue)| {
@@ -406,6 +422,7 @@ impl Fold {
                 state: queue.session.clone()?,
                 away_since: queue.away_since,
                 subscriptions: queue.subscriptions().collect(),
+                notes: queue.notes.clone(),
                 next_sequence: queue.sequences.restart(queue.alive.last()),
                 next_receipt: queue.exchanges.restart(highest),
                 receipts: queue.receipts.iter().map(|(&number, &id)| (number, id)).collect(),

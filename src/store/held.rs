@@ -184,7 +184,8 @@ pub(super) fn restore(records: &[Vec<u8>]) -> (Restored, u64, u64) {
         });
     let mut retained: Vec<RestoredRetained> = retained.collect();
     retained.sort_by(|one, other| one.message.topic().cmp(other.message.topic()));
-    let restored = Restored { sessions: fold.sessions(), retained, last_moment: None, report: Report::default() };
+    let (sessions, notes) = (fold.sessions(), fold.notes());
+    let restored = Restored { sessions, retained, notes, last_moment: None, report: Report::default() };
     (restored, fold.next_queue(), fold.next_sequence(QueueId::RETAINED))
 }
 

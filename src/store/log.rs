@@ -126,11 +126,11 @@ impl Log {
         options: &JournalOptions,
     ) -> Result<(Self, Restored, Vec<u64>), SegmentError> {
         let Recovered { opened, retained, replaced, report } = recover(&*filesystem)?;
-        let sessions = opened.fold.sessions();
+        let (sessions, notes) = (opened.fold.sessions(), opened.fold.notes());
         let last_moment = opened.fold.time;
         let log = Self::new(filesystem, opened, options);
         log.report_space();
-        Ok((log, Restored { sessions, retained, last_moment, report }, replaced))
+        Ok((log, Restored { sessions, retained, notes, last_moment, report }, replaced))
     }
 
     fn new(filesystem: Arc<dyn Filesystem>, opened: Opened, options: &JournalOptions) -> Self {

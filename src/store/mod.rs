@@ -14,6 +14,7 @@ mod held;
 mod inspection;
 mod journal;
 mod log;
+mod notes;
 mod reader;
 mod readings;
 mod record;
@@ -33,6 +34,7 @@ pub use checksum::{Salt, Seed, seal_records, verify, whole_records};
 pub use filesystem::{File, Filesystem, Folder, Lock, LockError};
 pub use inspection::{Inspection, inspect};
 pub use journal::{Journal, JournalOptions, OpenError, Ticket};
+pub use notes::{MAX_NOTE_BYTES, NoteError, Notes};
 pub use record::{
     Delivered, Deliveries, How, Identifiers, MessageView, QueueId, Receipt, Record, RecordError, Sequences,
     SessionKind, SessionState, StoredWill,

@@ -100,7 +100,12 @@ fn find_checkpoint(segments: &[Segment]) -> Result<Option<(Place, Place)>, Segme
                     let mark = match Record::decode(bytes) {
                         Ok(Record::CheckpointBegin { .. }) => Mark::Begin,
                         Ok(Record::CheckpointEnd) => Mark::End,
-                        Ok(Record::Session { .. } | Record::Subscribe { .. } | Record::Queue { .. }) => continue,
+                        Ok(
+                            Record::Session { .. }
+                            | Record::Subscribe { .. }
+                            | Record::Note { .. }
+                            | Record::Queue { .. },
+                        ) => continue,
                         _ => Mark::Other,
                     };
                     marks.push((offset, mark));
@@ -203,7 +208,7 @@ impl Reading {
         }
         for (offset, record) in held.into_iter().flatten() {
             // They may be of a checkpoint whose beginning is lost, and then they say nothing new.
-            if !matches!(record, Record::Session { .. } | Record::Subscribe { .. }) {
+            if !matches!(record, Record::Session { .. } | Record::Subscribe { .. } | Record::Note { .. }) {
                 self.take(&record, (segment.number, offset));
             }
         }
@@ -232,7 +237,7 @@ impl Reading {
             Record::CheckpointBegin { .. } => self.is_in_checkpoint = true,
             Record::Time(_) | Record::CheckpointEnd => self.is_in_checkpoint = false,
             // It says what is so already, but for the absence of a session, which its queue's record says.
-            Record::Session { .. } | Record::Subscribe { .. } if self.is_in_checkpoint => return,
+            Record::Session { .. } | Record::Subscribe { .. } | Record::Note { .. } if self.is_in_checkpoint => return,
             _ => {}
         }
         self.fold.apply(record, segment);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::notes::Notes;
 use super::record::{QueueId, Sequences, SessionState};
 use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -14,6 +15,8 @@ pub struct Restored {
     pub sessions: Vec<RestoredSession>,
     /// Retained messages, in the order of their topics.
     pub retained: Vec<RestoredRetained>,
+    /// What the gateway itself has noted.
+    pub notes: Notes,
     /// What the clocks said last: [`crate::clock::resume`] goes on from it.
     pub last_moment: Option<Moment>,
     /// What was found on the way.
@@ -31,6 +34,8 @@ pub struct RestoredSession {
     pub away_since: Option<Millis>,
     /// Its subscriptions, with their identifiers.
     pub subscriptions: Vec<(TopicFilter, SubscriptionOptions, Option<u32>)>,
+    /// What it has noted.
+    pub notes: Notes,
     /// The next sequence that it gives out.
     pub next_sequence: u64,
     /// The number of its next inbound exchange.

@@ -27,8 +27,9 @@ use super::checksum::{Salt, Seed};
 use super::filesystem::{File, Filesystem};
 use super::scan::{END, Scan, Scanned};
 
-/// The format that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The format that this program writes, and the newest that it reads. 2 is 1 with notes, and with
+/// the times at which what waits for bridges came.
+pub const FORMAT: u32 = 2;
 /// Where the first record stands.
 pub const FIRST_RECORD: u64 = HEADER_BYTES as u64;
 
@@ -495,9 +496,22 @@ mod tests {
         assert_eq!(
             Segments::open(&folder).unwrap_err().to_string(),
             "journal-0000000002.seg has journal format 7, written by edgeway 12.3.4-beta; this program reads up to \
-             format 1"
+             format 2"
         );
         assert_eq!(folder.counters().changes, changes);
+    }
+
+    #[test]
+    fn an_older_format_is_read() {
+        let folder = Simulated::new();
+        write(&Segment::create(&folder, 1, SALT, 4096).unwrap(), 10..13);
+        let mut bytes = folder.contents(&file_name(1)).unwrap();
+        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+        folder.put(&file_name(1), &bytes);
+        let opened = &open(&folder).segments[0];
+        assert_eq!((opened.state, queues(opened)), (State::Begun, vec![10, 11, 12]));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Plan {
     pub session_seconds: u32,
     /// Keep alive in seconds, 1 to 65,535.
     pub keep_alive_seconds: u16,
+    /// How long messages in flight may go without any acknowledgement.
+    pub ack_timeout: std::time::Duration,
     /// The version to begin with.
     pub version: Version,
     /// Certificates and how TLS is spoken, with the servers that want it.
@@ -162,6 +164,7 @@ impl Settings {
             client_id,
             session_seconds: resolver.session(self),
             keep_alive_seconds: resolver.keep_alive(self),
+            ack_timeout: resolver.ack_timeout(self),
             version: self.mqtt,
             tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)).unwrap_or_default(),
             proxy: self.proxy.as_ref().and_then(|url| resolver.proxy(url)),

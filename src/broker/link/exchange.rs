@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::promises::{Promise, Promises, Waiting};
 use super::reading::Reading;
+use super::told::Answers;
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::delivery::Delivery;
@@ -18,7 +19,9 @@ use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
 use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
-use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
+use crate::mqtt::properties::Forwardable;
+use crate::mqtt::via;
+use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
 use crate::store::{Batch, Receipt, Record, Ticket};
 
 /// After a session was resumed, what comes in this time may have waited there: in milliseconds.
@@ -81,6 +84,8 @@ pub(super) struct Dialled {
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When it resumed a session that the server still had.
     pub(super) resumed_at: Option<Millis>,
+    /// What the server says apart from messages.
+    pub(super) answers: Arc<Answers>,
 }
 
 impl Exchange {
@@ -146,10 +151,15 @@ impl Exchange {
                 Packet::PingResp.encode(self.version, &mut reading.replies);
                 reading.unbound.push(begin..reading.replies.len());
             }
-            Packet::PingResp | Packet::UnsubAck(_) => {}
+            Packet::PingResp => {}
             Packet::SubAck(suback) => {
-                for reason in suback.reasons().filter(|reason| reason.is_error()) {
-                    tracing::error!(client = %self.slot.client_id(), %reason, "the server refused a subscription");
+                if let Some(dialled) = &self.dialled {
+                    dialled.answers.handle_suback(suback);
+                }
+            }
+            Packet::UnsubAck(_) => {
+                if let Some(dialled) = &self.dialled {
+                    dialled.answers.handle_unsuback();
                 }
             }
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect),
@@ -277,6 +287,9 @@ impl Exchange {
 
     /// Gives a publication to the router, a bridge's through its first matching route. Whether anybody got it.
     fn route(&self, publication: &Publication<'_>, received: Option<Receipt>, reading: &mut Reading) -> bool {
+        if self.broker.is_looped(publication, self.slot.client_id()) {
+            return false;
+        }
         let origin = Origin { slot: Some(&self.slot), received };
         let mut turn = Turn { now: reading.now, batch: &mut reading.batch };
         let Some(dialled) = &self.dialled else {
@@ -308,6 +321,12 @@ impl Exchange {
             }
             let limit = reading.now.plus_seconds(seconds);
             remapped.expires_at = Some(remapped.expires_at.map_or(limit, |at| at.min(limit)));
+        }
+        // It may have come by a way on which nobody marked it: one gateway may be another's server.
+        let mut marked = Vec::new();
+        if let Some(here) = self.slot.mark() {
+            via::mark(publication.properties, here, &mut marked);
+            remapped.properties = Forwardable::plain(&marked);
         }
         self.broker.router.publish(&remapped, origin, &mut turn)
     }
@@ -460,6 +479,9 @@ impl Exchange {
     }
 
     fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), CodecError> {
+        if let Some(dialled) = &self.dialled {
+            dialled.answers.handle_disconnect(disconnect);
+        }
         if let Some(seconds) = disconnect.session_expiry_interval {
             if !self.slot.is_durable() && seconds > 0 {
                 return Err(CodecError::protocol("a session expiry interval raised from 0 [MQTT-3.1.2-23]"));
@@ -596,7 +618,7 @@ impl Exchange {
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         let mut awaiting = self.slot.awaiting_retained();
         while let Some(AwaitingRetained { filter, delivery, after }) = awaiting.front_mut() {
-            let has_room = || self.slot.has_room(self.epoch);
+            let has_room = |_: &Message| self.slot.has_room(self.epoch);
             if !self.broker.router.deliver_retained(&self.slot, filter.as_str(), after, delivery, &mut turn, has_room) {
                 break;
             }

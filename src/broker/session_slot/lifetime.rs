@@ -121,7 +121,7 @@ impl SessionSlot {
         self.record_state(&outgoing);
         let output = attachment.writer.map_or(Output::Stream, Output::Socket);
         let mut wire = Box::new(Wire::new(attachment.sender, output, attachment.keep_alive, attachment.held));
-        wire.set_hop(attachment.hop, now);
+        wire.set_hop(attachment.hop, self.mark(), now);
         self.awaits_commit.store(attachment.held.is_some(), Ordering::Release);
         wire.append(&attachment.prelude);
         outgoing.attached = Attached::Wire(wire);

@@ -13,9 +13,12 @@ mod aside;
 mod flush;
 mod hop;
 mod lifetime;
+mod notes;
 mod outgoing;
 mod paging;
 mod restore;
+mod shaped;
+mod stall;
 mod wire;
 
 use std::collections::VecDeque;
@@ -28,8 +31,9 @@ use super::lanes::{self, Queues};
 use crate::metrics::BrokerMetrics;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
+use crate::mqtt::via::GatewayId;
 use crate::mqtt::{Millis, Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter};
-use crate::store::{Batch, Delivered, Journal, Pending, QueueId, Record, SessionKind};
+use crate::store::{Batch, Delivered, Journal, Notes, Pending, QueueId, Record, SessionKind};
 pub use aside::{InFlight, SetAside};
 pub use hop::{Hop, RefusesTopic};
 pub(super) use lifetime::Remains;
@@ -47,6 +51,8 @@ const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct SessionSlot {
     client_id: Arc<str>,
+    /// Its name as a publisher; see [`SessionSlot::publisher`].
+    publisher: Arc<str>,
     kind: SessionKind,
     queue_id: QueueId,
     /// When the last whole packet came, in milliseconds of the broker's clock.
@@ -60,10 +66,15 @@ pub struct SessionSlot {
     awaiting_retained: Mutex<VecDeque<AwaitingRetained>>,
     outgoing: Mutex<Outgoing>,
     journal: Arc<Journal>,
+    notes: Mutex<Notes>,
+    /// What a bridge's messages are marked with.
+    via: OnceLock<GatewayId>,
     /// A bridge's routes.
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
     refusing: AtomicBool,
+    /// Acknowledgements that have come so far.
+    acknowledged: AtomicU64,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -159,8 +170,13 @@ impl SessionSlot {
         journal: Arc<Journal>,
         metrics: Arc<BrokerMetrics>,
     ) -> Arc<Self> {
+        let publisher = match kind {
+            SessionKind::Client => Arc::clone(&client_id),
+            SessionKind::Bridge => format!("\0{client_id}").into(),
+        };
         Arc::new(Self {
             client_id,
+            publisher,
             kind,
             queue_id,
             last_heard: AtomicU64::new(0),
@@ -194,8 +210,11 @@ impl SessionSlot {
                 displacing: None,
             }),
             journal,
+            notes: Mutex::default(),
+            via: OnceLock::new(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
             metrics,
         })
     }
@@ -203,6 +222,24 @@ impl SessionSlot {
     /// The client identifier.
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
+    }
+
+    /// Who has published its messages: the client identifier; or the name of a bridge behind U+0000, which no client
+    /// identifier has [MQTT-1.5.4-2], because a client may have the name of a bridge.
+    pub fn publisher(&self) -> &Arc<str> {
+        &self.publisher
+    }
+
+    /// Has all messages that go out and come in marked as having passed the gateway `id`. To be called before there is a
+    /// connection.
+    pub fn mark_with(&self, id: GatewayId) {
+        // It does not change as long as the gateway runs.
+        let _ = self.via.set(id);
+    }
+
+    /// What its messages are marked with.
+    pub fn mark(&self) -> Option<GatewayId> {
+        self.via.get().copied()
     }
 
     /// Its queue in the journal.
@@ -278,6 +315,12 @@ impl SessionSlot {
             buffered_bytes: buffered as u64,
             is_connected: !matches!(outgoing.attached, Attached::None),
         }
+    }
+
+    /// Where it is recorded.
+    #[cfg(test)]
+    pub(super) fn journal_for_tests(&self) -> &Journal {
+        &self.journal
     }
 
     /// Bytes that wait for its connection to be written, and those that the buffer for them takes.
@@ -443,6 +486,7 @@ impl SessionSlot {
             return false;
         }
         let (version, is_dialled) = (wire.sender.version(), wire.is_dialled());
+        self.note_acknowledged(acknowledgements.len());
         let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
             let session = &mut outgoing.session;

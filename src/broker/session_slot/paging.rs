@@ -47,6 +47,16 @@ impl SessionSlot {
         let _ = self.routes.set(routes);
     }
 
+    /// A bridge's routes, in their order.
+    pub(in crate::broker) fn routes(&self) -> &[Arc<Delivery>] {
+        self.routes.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The bounds of its queue for another message of `size`.
+    pub(in crate::broker) fn limits_for(&self, size: usize) -> QueueLimits {
+        self.lock().limits_for(size, self)
+    }
+
     /// Whether it is a bridge's.
     pub(in crate::broker) fn is_bridge(&self) -> bool {
         self.kind == SessionKind::Bridge

@@ -175,6 +175,7 @@ impl SysTopics {
         tell("publish/messages/dropped", &totals.dropped);
         tell("publish/messages/expired", &metrics.expired.value());
         tell("publish/messages/too_large", &metrics.too_large.value());
+        tell("publish/messages/looped", &metrics.looped.value());
         tell("connections/socket/count", &totals.connections);
 
         let retained = self.broker.router.retained_count() as u64;

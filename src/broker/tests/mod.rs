@@ -2,10 +2,13 @@
 
 mod access;
 mod durable;
+mod first_values;
 mod flow;
 mod full;
 mod handshake;
+mod lanes;
 mod limits;
+mod loops;
 mod paging;
 mod qos;
 mod redelivery;

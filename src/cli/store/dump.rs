@@ -91,6 +91,8 @@ impl Display for Line<'_> {
                 identifier.map_or(Ok(()), |identifier| write!(into, " identifier {identifier}"))
             }
             Record::Unsubscribe { queue, filter } => write!(into, "unsubscribe queue {} {filter:?}", queue.0),
+            Record::Note { queue, key, value: "" } => write!(into, "note queue {} {key:?} removed", queue.0),
+            Record::Note { queue, key, value } => write!(into, "note queue {} {key:?} {value:?}", queue.0),
             Record::Time(Moment { now, wall_ms, is_synchronised, .. }) => {
                 let how = if *is_synchronised { "synchronised" } else { "not synchronised" };
                 write!(into, "time {} ms, {} on the wall, {how}", now.0, rfc3339(*wall_ms))
@@ -177,7 +179,11 @@ fn list(deliveries: &Deliveries<'_>, into: &mut fmt::Formatter<'_>) -> fmt::Resu
             write!(details, " qos {}", how.qos)?;
         }
         details.push_str(if how.retain { " retain" } else { "" });
-        for (word, text) in [("share", how.share), ("route", how.route), ("publisher", how.publisher)] {
+        let bridge = how.publisher.and_then(|publisher| publisher.strip_prefix('\0'));
+        let client = how.publisher.filter(|_| bridge.is_none());
+        for (word, text) in
+            [("share", how.share), ("route", how.route), ("publisher", client), ("publisher bridge", bridge)]
+        {
             if let Some(text) = text {
                 write!(details, " {word} {text:?}")?;
             }
@@ -208,4 +214,18 @@ fn each(word: &str, values: impl IntoIterator<Item = impl Display>, into: &mut f
         write!(into, "{}{value}", if index == 0 { word } else { "," })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::QueueId;
+
+    #[test]
+    fn notes_are_told_with_what_others_have_chosen_in_quotes() {
+        let line = |value| {
+            Line { record: &Record::Note { queue: QueueId(4), key: "a\n", value }, with_payload: false }.to_string()
+        };
+        assert_eq!([line("x \u{1b}"), line("")], [r#"note queue 4 "a\n" "x \u{1b}""#, r#"note queue 4 "a\n" removed"#]);
+    }
 }

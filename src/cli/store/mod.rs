@@ -223,7 +223,7 @@ mod tests {
                0           1                retained messages
                3           2           140  client "meter\n7" of user "bob", 0 subscriptions, away
 
-        2 files of format 1 with 12 records
+        2 files of format 2 with 12 records
         nothing is damaged
         "#);
         insta::assert_snapshot!(dumped(folder.path(), false).lines().take(6).collect::<Vec<_>>().join("\n"), @r#"

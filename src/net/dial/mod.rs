@@ -99,10 +99,9 @@ impl DialError {
     /// Whether the server itself does not let us in as we are, rather than nobody having answered, or not to the end.
     pub fn is_refusal(&self) -> bool {
         match self {
-            // Whatever the system says of the network is of another kind.
-            Self::Tls { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other)
-            }
+            // Whatever the system says of the network is of another kind, and so is an end without a word: that is how
+            // a load balancer sounds whose servers are away.
+            Self::Tls { error, .. } => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other),
             Self::WebSocket { error: AskError::Failed(_) | AskError::Status { status: 500.., .. }, .. } => false,
             Self::WebSocket { .. } => true,
             Self::Unreachable { .. } | Self::Proxy { .. } | Self::Timeout { .. } => false,

@@ -93,10 +93,11 @@ fn put_message(into: &mut Vec<u8>, publication: &Publication<'_>) {
     put_bytes(into, publication.payload);
     if let Some(reading) = reading {
         into.extend_from_slice(&reading.sampled.time_ms.to_le_bytes());
+        let bits = reading.quality as u8 | (reading.form as u8) << flag::FORM_SHIFT;
         match reading.sampled.uncertain_at {
-            None => into.push(reading.quality as u8),
+            None => into.push(bits),
             Some(at) => {
-                into.push(reading.quality as u8 | flag::UNCERTAIN_TIME);
+                into.push(bits | flag::UNCERTAIN_TIME);
                 put_varint(into, at.0);
             }
         }
@@ -150,6 +151,11 @@ impl Record<'_> {
             Self::Unsubscribe { queue, filter } => put_record(into, kind::UNSUBSCRIBE, |into| {
                 put_varint(into, queue.0);
                 put_bytes(into, filter.as_bytes());
+            }),
+            Self::Note { queue, key, value } => put_record(into, kind::NOTE, |into| {
+                put_varint(into, queue.0);
+                put_bytes(into, key.as_bytes());
+                put_bytes(into, value.as_bytes());
             }),
             Self::Time(Moment { now, unbroken_since, wall_ms, is_synchronised }) => {
                 put_record(into, kind::TIME, |into| {

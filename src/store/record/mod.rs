@@ -27,14 +27,14 @@ pub(super) use encode::{put_delivery, put_moved, put_publish};
 use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, QoS, Quality, Sampled};
+use crate::mqtt::{Form, Message, Millis, PacketId, QoS, Quality, Sampled};
 
 /// Names the queue of a durable session in the journal, for as long as the session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub u64);
 
 impl QueueId {
-    /// The queue of retained messages: the newest of each topic is its one that lives.
+    /// The queue of retained messages: the newest of each topic is its one that lives. Its notes are the gateway's.
     pub const RETAINED: Self = Self(0);
 }
 
@@ -249,6 +249,15 @@ pub enum Record<'a> {
         /// The filter.
         filter: &'a str,
     },
+    /// A durable session, or the gateway itself ([`QueueId::RETAINED`]), notes something.
+    Note {
+        /// Its queue.
+        queue: QueueId,
+        /// What it is about.
+        key: &'a str,
+        /// What is noted; empty removes what was.
+        value: &'a str,
+    },
     /// What the clocks said.
     Time(Moment),
     /// From here to [`Record::CheckpointEnd`] stands all that is alive, but for the messages themselves.
@@ -309,6 +318,7 @@ pub struct MessageView<'a> {
 pub struct ReadingView<'a> {
     sampled: Sampled,
     quality: Quality,
+    form: Form,
     unit: Option<&'a str>,
     device: &'a str,
     point: Option<&'a str>,
@@ -351,6 +361,8 @@ mod kind {
     pub const CHECKPOINT_BEGIN: u8 = 13;
     pub const QUEUE: u8 = 14;
     pub const CHECKPOINT_END: u8 = 15;
+    /// From format 2 on.
+    pub const NOTE: u8 = 16;
 }
 
 mod flag {
@@ -363,6 +375,9 @@ mod flag {
     pub const DETAILS: u8 = 1 << 3;
     /// Of a delivery: when it came follows.
     pub const SINCE: u8 = 1 << 4;
+    /// Of a reading, besides its form, which begins at `FORM_SHIFT`.
+    pub const QUALITY: u8 = 0b11;
+    pub const FORM_SHIFT: u32 = 2;
     /// Of a reading: what the gateway's clock said at the sample follows.
     pub const UNCERTAIN_TIME: u8 = 1 << 7;
 }

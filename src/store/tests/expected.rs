@@ -23,6 +23,7 @@ pub enum Change {
     End { queue: u64 },
     Subscribe { queue: u64, filter: String, options: SubscriptionOptions, identifier: Option<u32> },
     Unsubscribe { queue: u64, filter: String },
+    Note { queue: u64, key: String, value: String },
     Publish { stored: Stored, deliveries: Vec<(u64, u64)>, receipt: Option<(u64, u64, PacketId)> },
     Settle { queue: u64, first: u64, last: u64 },
     Release { queue: u64, number: u64 },
@@ -36,6 +37,7 @@ pub enum Cell {
     Session(u64),
     Away(u64),
     Subscription(u64, String),
+    Note(u64, String),
     Receipt(u64, u64),
     Received(u64, u64),
     Displaced(u64, u64),
@@ -48,6 +50,7 @@ pub enum Value {
     Window(u16),
     Since(u64),
     Subscription(SubscriptionOptions, Option<u32>),
+    Note(String),
     PacketId(PacketId),
     Received,
     Message(Stored),
@@ -59,6 +62,7 @@ impl Cell {
             Self::Session(queue)
             | Self::Away(queue)
             | Self::Subscription(queue, _)
+            | Self::Note(queue, _)
             | Self::Receipt(queue, _)
             | Self::Received(queue, _)
             | Self::Displaced(queue, _)
@@ -142,6 +146,10 @@ impl Expected {
                 vec![(Cells::One(Cell::Subscription(queue, filter)), Some(value))]
             }
             Change::Unsubscribe { queue, filter } => vec![(Cells::One(Cell::Subscription(queue, filter)), None)],
+            Change::Note { queue, key, value } => {
+                let value = (!value.is_empty()).then_some(Value::Note(value));
+                vec![(Cells::One(Cell::Note(queue, key)), value)]
+            }
             Change::Publish { stored, deliveries, receipt } => {
                 let receipt = receipt.filter(|&(queue, number, _)| !self.released.contains(&(queue, number)));
                 let receipt = receipt.map(|(queue, number, packet_id)| {

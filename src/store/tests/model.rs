@@ -42,6 +42,12 @@ enum Step {
         session: usize,
         filter: u8,
     },
+    /// By a session, or by the gateway.
+    Note {
+        session: Option<usize>,
+        key: u8,
+        value: Option<u8>,
+    },
     /// To the sessions whose bits are set.
     Publish {
         thread: usize,
@@ -130,6 +136,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (pick(), 0..4u8, prop::option::of(1..9u32))
             .prop_map(|(session, filter, identifier)| Step::Subscribe { session, filter, identifier }),
         1 => (pick(), 0..4u8).prop_map(|(session, filter)| Step::Unsubscribe { session, filter }),
+        2 => (prop::option::weighted(0.8, pick()), 0..4u8, prop::option::weighted(0.7, 0..9u8))
+            .prop_map(|(session, key, value)| Step::Note { session, key, value }),
         40 => publish.prop_map(|(thread, sessions, retained, receipt, length)| {
             Step::Publish { thread, sessions, retained, receipt, length }
         }),
@@ -287,6 +295,14 @@ impl World {
                     let filter = format!("f/{filter}");
                     let record = Record::Unsubscribe { queue: QueueId(queue), filter: &filter };
                     self.append_one(&record, Change::Unsubscribe { queue, filter: filter.clone() });
+                }
+            }
+            Step::Note { session, key, value } => {
+                let queue = session.map_or(Some(0), |session| pick(&self.sessions, session));
+                if let Some(queue) = queue {
+                    let (key, value) = (format!("k{key}"), value.map_or(String::new(), |value| format!("v{value}")));
+                    let record = Record::Note { queue: QueueId(queue), key: &key, value: &value };
+                    self.append_one(&record, Change::Note { queue, key: key.clone(), value: value.clone() });
                 }
             }
             Step::Publish { thread, sessions, retained, receipt, length } => {
@@ -656,8 +672,11 @@ fn stored_of(message: &Message, qos: QoS, identifiers: Vec<u32>) -> Stored {
 fn observe(log: &Log) -> BTreeMap<Cell, Value> {
     let index = log.index().lock();
     let mut cells = BTreeMap::new();
+    let note = |queue, (key, value): (&str, &str)| (Cell::Note(queue, key.to_owned()), Value::Note(value.to_owned()));
+    cells.extend(index.fold.notes().iter().map(|told| note(0, told)));
     for session in index.fold.sessions() {
         let queue = session.queue.0;
+        cells.extend(session.notes.iter().map(|told| note(queue, told)));
         cells.insert(Cell::Session(queue), Value::Window(session.state.window));
         cells.extend(session.away_since.map(|at| (Cell::Away(queue), Value::Since(at.0))));
         cells.extend(session.subscriptions.iter().map(|(filter, options, identifier)| {

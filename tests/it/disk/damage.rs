@@ -84,7 +84,7 @@ fn a_store_of_a_newer_format_is_refused_in_words_and_left_as_it_is() {
     let before = store.contents();
     let said = store.refused_start();
     let name = newest.file_name().unwrap().to_str().unwrap();
-    assert!(said.contains(name) && said.contains("format 2"), "{said}");
+    assert!(said.contains(name) && said.contains("format 3"), "{said}");
     assert!(store.contents() == before, "the files were changed");
 }
 
