@@ -5,6 +5,7 @@
 
 mod backoff;
 mod complaints;
+pub mod forecast;
 pub mod memory;
 pub mod plan;
 mod renewal;
@@ -14,6 +15,7 @@ mod supervise;
 mod takeovers;
 mod trouble;
 mod vigil;
+pub mod way;
 
 pub use plan::Plan;
 pub use supervise::Bridge;

@@ -268,6 +268,9 @@ impl Router {
                 return ControlFlow::Continue(());
             }
             let publication = Publication::from_message(&stored.message);
+            if delivery.leaves_out(&publication) {
+                return ControlFlow::Continue(());
+            }
             slot.deliver(&publication, delivery, true, turn);
             turn.batch.publish(&publication, None);
             ControlFlow::Continue(())
@@ -407,7 +410,7 @@ fn hand(
     turn: &mut Turn<'_>,
 ) {
     let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
-    if delivery.route.as_ref().is_some_and(|route| route.payload.leaves_out(publication.reading().map(|r| &**r))) {
+    if delivery.leaves_out(publication) {
         return;
     }
     if delivery.route.is_some()
