@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::azure::{self, Methods};
 use super::requests::Requests;
 use super::sas::Key;
-use super::{Cloud, Preset, thingsboard};
+use super::{Cloud, Preset, aws, thingsboard};
 use crate::bridge::plan::{Plan, PlannedRoute, RouteQos};
 use crate::bridge::settings::{Retain, Settings};
 use crate::broker::envelope::SharedEnvelope;
@@ -23,7 +23,13 @@ pub fn adapt(plan: &mut Plan, preset: Preset, settings: &Settings, gateway: &str
     let mut cloud = Cloud { preset, rules: preset.rules(), device: None };
     match preset {
         // Plain brokers but for their limits.
-        Preset::Aws | Preset::Hivemq | Preset::Emqx => {}
+        Preset::Hivemq | Preset::Emqx => {}
+        Preset::Aws => {
+            let name = plan.servers.iter().find_map(|server| aws::alpn(server.port, plan.username.is_some()));
+            if plan.tls.alpn.is_empty() {
+                plan.tls.alpn.extend(name.map(str::to_owned));
+            }
+        }
         Preset::AzureIotHub => {
             cloud.device = Some(azure::Device {
                 id: device.into(),

@@ -211,9 +211,4 @@ impl Cloud {
                 .then(|| Arc::new(|topic: &str| rules.refuses(topic)) as Arc<RefusesTopic>),
         }
     }
-
-    /// The protocol that TLS names to the server at `port` (ALPN), where it wants one named.
-    pub fn alpn(&self, port: u16, has_username: bool) -> Option<&'static str> {
-        (self.preset == Preset::Aws).then(|| aws::alpn(port, has_username)).flatten()
-    }
 }

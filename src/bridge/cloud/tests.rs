@@ -129,6 +129,19 @@ fn the_presets_know_what_their_clouds_want() {
 }
 
 #[test]
+fn on_port_443_tls_says_that_mqtt_is_meant() {
+    let alpn = |url: &str, more: &str| {
+        resolve(&format!(r#"{{"url": ["{url}"], "cloud": "aws", {more}}}"#)).map(|plan| plan.tls.alpn).unwrap()
+    };
+    let user = r#""username": "u""#;
+    assert_eq!(alpn("mqtts://x.amazonaws.com:443", user), ["mqtt"]);
+    assert_eq!(alpn("mqtts://x.amazonaws.com", user), [""; 0]);
+    let own = r#""username": "u", "tls": {"alpn": ["other"]}"#;
+    assert_eq!(alpn("mqtts://x.amazonaws.com:443", own), ["other"]);
+    assert_eq!(super::aws::alpn(443, false), Some("x-amzn-mqtt-ca"));
+}
+
+#[test]
 fn topics_are_held_to_the_rules_when_wildcards_have_become_topics() {
     let rules = Preset::Aws.rules();
     let long = "x".repeat(257);

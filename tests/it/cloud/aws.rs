@@ -7,6 +7,8 @@ use crate::support::mosquitto::{mosquitto_pub, mosquitto_sub};
 use crate::support::process::wait_until;
 use edgeway::mqtt::packet::{ConnAck, Connect, Publish, Subscribe};
 use edgeway::mqtt::{QoS, ReasonCode, Version};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The message broker of AWS IoT Core.
@@ -18,10 +20,15 @@ struct Aws {
     /// When PUBLISH packets came in the last second, and their bytes.
     published: Vec<(Instant, usize)>,
     subscriptions: usize,
-    is_version_5: bool,
+    /// Whether it is asked for by port 443, where TLS says what is meant.
+    wants_alpn: bool,
 }
 
 impl Rules for Aws {
+    fn alpn(&self) -> Vec<Vec<u8>> {
+        if self.wants_alpn { vec![b"x-amzn-mqtt-ca".to_vec(), b"mqtt".to_vec()] } else { Vec::new() }
+    }
+
     fn wants_certificate(&self) -> bool {
         true
     }
@@ -46,9 +53,15 @@ impl Rules for Aws {
         }
         if self.closes > 0 {
             self.closes -= 1;
-            return Err("not today".replace("not", "never"));
+            return Err("never today".into());
         }
-        (self.subscriptions, self.is_version_5) = (0, connect.version == Version::V5);
+        if self.wants_alpn != (entry.alpn.as_deref() == Some("x-amzn-mqtt-ca")) {
+            return Err(format!("TLS named {:?}", entry.alpn));
+        }
+        if connect.version != Version::V5 {
+            return Err("no MQTT 5".into());
+        }
+        self.subscriptions = 0;
         self.published.clear();
         // It says less than it wants: the rest one has to know.
         Ok(ConnAck { receive_maximum: 100, ..ConnAck::new(ReasonCode::Success, false) })
@@ -90,6 +103,10 @@ fn topic_rules(topic: &str) -> Result<(), String> {
 
 /// A gateway with a bridge to it.
 fn start(cloud: &Cloud, authority: &Authority, lines: &str) -> Edgeway {
+    start_to(cloud.port, authority, lines)
+}
+
+fn start_to(port: u16, authority: &Authority, lines: &str) -> Edgeway {
     authority.issue("device");
     let folder = authority.folder().display();
     Edgeway::start(&format!(
@@ -98,12 +115,11 @@ gateway: {{ name: edge }}
 broker: {{ listen: "mqtt://127.0.0.1:@PORT@" }}
 bridges:
   aws:
-    url: mqtts://127.0.0.1:{}
+    url: mqtts://127.0.0.1:{port}
     cloud: aws
     tls: {{ ca: {folder}/ca.crt, cert: {folder}/device.crt, key: {folder}/device.key }}
 {lines}
-"#,
-        cloud.port
+"#
     ))
 }
 
@@ -180,4 +196,39 @@ fn a_client_id_connects_once_in_a_second_at_most() {
     cloud.message("x/y");
     let closed: Vec<String> = cloud.lines().into_iter().filter(|line| line.starts_with("closed")).collect();
     assert_eq!(closed, ["closed: rule: never today", "closed: rule: never today"]);
+}
+
+/// A proxy that leads every connection to `port`, wherever it is asked for.
+fn proxy_to(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            let mut asked = Vec::new();
+            let mut byte = [0];
+            while !asked.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                asked.push(byte[0]);
+            }
+            assert!(asked.starts_with(b"CONNECT 127.0.0.1:443 "), "{}", String::from_utf8_lossy(&asked));
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+        }
+    });
+    own
+}
+
+#[test]
+fn on_port_443_tls_names_the_protocol() {
+    let authority = Authority::new();
+    let cloud = Cloud::start(&authority, Aws { wants_alpn: true, ..Aws::default() });
+    let proxy = proxy_to(cloud.port);
+    let lines =
+        format!("    proxy: http://127.0.0.1:{proxy}\n    send: [ {{ from: \"x/#\", qos: 1, payload: plain }} ]");
+    let gateway = start_to(443, &authority, &lines);
+    mosquitto_pub(gateway.port, &["-t", "x/y", "-m", "1", "-q", "1"]);
+    cloud.message("x/y");
+    cloud.assert_content();
 }
