@@ -5,12 +5,14 @@
 
 mod backoff;
 mod complaints;
+mod isolation;
 pub mod memory;
 pub mod plan;
 mod servers;
 pub mod settings;
 mod supervise;
 mod takeovers;
+mod trial;
 mod trouble;
 mod vigil;
 

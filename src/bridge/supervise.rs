@@ -5,46 +5,50 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
+use super::isolation::Isolation;
 use super::memory::{Hint, SharedMemory};
 use super::plan::{Plan, PlannedRoute, RouteQos};
 use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
 use super::takeovers::{Rival, Sign, Takeovers};
+use super::trial::Trial;
 use super::trouble::Trouble;
 use super::vigil::{Seen, Verdict, Vigil};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Answers, Hello, Parting, ReceiveRoute, Welcome};
-use crate::broker::session_slot::{Hop, Waiting};
+use crate::broker::session_slot::Waiting;
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
+use crate::mqtt::{Millis, Packet, QoS, ReasonCode, TopicFilter, Version, via};
 use crate::net::dial::{DialError, dial};
 use crate::net::tls;
 
 /// A link that lived this long was a good one, in milliseconds; or something was acknowledged on it.
 const GOOD_MS: u64 = 30_000;
+/// How far looks at a link are apart while messages go one by one.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A bridge: its session, from the moment it is made, and what dials for it.
 #[derive(Debug)]
 pub struct Bridge {
-    plan: Plan,
-    broker: Arc<Broker>,
-    slot: Arc<SessionSlot>,
-    health: Arc<BridgeHealth>,
+    pub(super) plan: Plan,
+    pub(super) broker: Arc<Broker>,
+    pub(super) slot: Arc<SessionSlot>,
+    pub(super) health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
     /// Properties of its will, and of what it says of itself.
     mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
-    memory: SharedMemory,
+    pub(super) memory: SharedMemory,
 }
 
 impl Bridge {
@@ -111,6 +115,7 @@ impl Bridge {
             servers: Servers::new(&self.plan.servers, clock::now()),
             takeovers: Takeovers::default(),
             complaints: Complaints::default(),
+            isolation: Isolation::default(),
         };
         loop {
             let target = match supervision.servers.next(clock::now()) {
@@ -146,15 +151,16 @@ impl Bridge {
         let began = clock::now();
         let mut version = self.memory.known(&server).version(self.preferred(), began);
         loop {
-            let Failed { error, trouble, hint, moved } = match self.connect(target, version, tls).await {
-                Ok((welcome, answers)) => {
-                    let now = clock::now();
-                    self.memory.change(&server, |known| known.worked(version, now));
-                    supervision.servers.connected(target, Duration::from_millis(now.since(began)));
-                    return Some(Connected { welcome, answers, version });
-                }
-                Err(failed) => failed,
-            };
+            let Failed { error, trouble, hint, moved } =
+                match self.connect(target, version, tls, &supervision.isolation).await {
+                    Ok((welcome, answers)) => {
+                        let now = clock::now();
+                        self.memory.change(&server, |known| known.worked(version, now));
+                        supervision.servers.connected(target, Duration::from_millis(now.since(began)));
+                        return Some(Connected { welcome, answers, version });
+                    }
+                    Err(failed) => failed,
+                };
             let now = clock::now();
             self.health.disconnected(&error);
             if let Some(repeated) = supervision.complaints.note(&error, now) {
@@ -197,7 +203,8 @@ impl Bridge {
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
-        let end = self.drive(welcome, version, &server, &answers, cancelled).await;
+        let course = Course { server: &server, version, answers: &answers };
+        let end = self.drive(welcome, course, &mut supervision.isolation, cancelled).await;
         self.note_answers(&server, &answers);
         if cancelled.is_cancelled() {
             return;
@@ -230,6 +237,7 @@ impl Bridge {
             Some(repeated) => tracing::warn!(bridge, server, reason, repeated, "link lost"),
             None => tracing::debug!(bridge, server, reason, "link lost"),
         }
+        self.isolate(&end, version, has_acknowledged, &mut supervision.isolation);
         if let Some(Parting { reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, .. }) = parting {
             supervision.servers.moved(target, server.as_deref(), now);
             return;
@@ -272,6 +280,7 @@ impl Bridge {
         target: &Target,
         version: Version,
         tls: Option<&Arc<ClientConfig>>,
+        isolation: &Isolation,
     ) -> Result<(Welcome, Arc<Answers>), Failed> {
         let (plan, server) = (&self.plan, &target.server);
         let began = Instant::now();
@@ -303,8 +312,8 @@ impl Bridge {
             receive: Arc::clone(&self.receive),
             // All of it together has the time of an attempt.
             timeout: target.timeout.saturating_sub(began.elapsed()),
-            hop: Hop { throttling: plan.throttling, ..Hop::default() },
-            window: None,
+            hop: self.hop(server, isolation),
+            window: isolation.window(),
         };
         match link::dial(&self.broker, &self.slot, transport, hello).await {
             Ok(welcome) => Ok((welcome, answers)),
@@ -317,18 +326,21 @@ impl Bridge {
     async fn drive(
         &self,
         welcome: Welcome,
-        version: Version,
-        server: &str,
-        answers: &Answers,
+        course: Course<'_>,
+        isolation: &mut Isolation,
         cancelled: &CancellationToken,
     ) -> Ended {
-        let Welcome { mut link, server_keep_alive, .. } = welcome;
+        let Welcome { mut link, server_keep_alive, window, .. } = welcome;
         let epoch = link.epoch();
+        let mut trial = Trial { window, acknowledged: self.slot.progress().1, held_since: None };
+        if isolation.is_alone() {
+            let now = clock::now();
+            self.ping(epoch, now);
+            trial.held_since = Some(now);
+        }
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
-        let mut look = tokio::time::interval(vigil.interval());
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_stalled = false;
         let end = {
             let mut run = std::pin::pin!(link.run());
@@ -336,33 +348,43 @@ impl Bridge {
                 tokio::select! {
                     end = &mut run => break end,
                     () = cancelled.cancelled() => {
-                        self.say_goodbye(epoch, version, run.as_mut()).await;
+                        self.say_goodbye(epoch, course.version, run.as_mut()).await;
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
-                    _ = look.tick() => {
-                        self.note_answers(server, answers);
+                    () = tokio::time::sleep(if isolation.window().is_some() { LOOK } else { vigil.interval() }) => {
+                        self.note_answers(course.server, course.answers);
+                        self.follow(&mut trial, epoch, &course, isolation);
                         is_stalled |= self.watch(&mut vigil, epoch) == Verdict::Stalled;
                     }
                 }
             }
         };
         link.end(&end).await;
+        self.follow(&mut trial, epoch, &course, isolation);
         if is_stalled { Ended::Stalled(self.plan.ack_timeout) } else { Ended::Link(end) }
+    }
+
+    /// Sends PINGREQ at `now`; what the slot hears from then on has come after it.
+    fn ping(&self, epoch: u64, now: Millis) {
+        if self.slot.last_heard() >= now {
+            // In the same millisecond, and before.
+            self.slot.heard(Millis(now.0.saturating_sub(1)));
+        }
+        let mut bytes = Vec::new();
+        Packet::PingReq.encode(Version::V5, &mut bytes);
+        self.slot.send(epoch, &bytes);
+        self.slot.flush_now();
     }
 
     /// Looks whether the link is alive, and does what that wants.
     fn watch(&self, vigil: &mut Vigil, epoch: u64) -> Verdict {
         let (in_flight, acknowledged) = self.slot.progress();
         let seen = Seen { heard: self.slot.last_heard(), in_flight, acknowledged };
-        let verdict = vigil.look(seen, clock::now());
+        let now = clock::now();
+        let verdict = vigil.look(seen, now);
         match verdict {
             Verdict::Well => {}
-            Verdict::Ping => {
-                let mut bytes = Vec::new();
-                Packet::PingReq.encode(Version::V5, &mut bytes);
-                self.slot.send(epoch, &bytes);
-                self.slot.flush_now();
-            }
+            Verdict::Ping => self.ping(epoch, now),
             Verdict::Silent => self.slot.close(Some(epoch), ReasonCode::KeepAliveTimeout),
             Verdict::Stalled => self.slot.close(Some(epoch), ReasonCode::UnspecifiedError),
         }
@@ -416,6 +438,14 @@ struct Supervision {
     servers: Servers,
     takeovers: Takeovers,
     complaints: Complaints,
+    isolation: Isolation,
+}
+
+/// A link that is being driven.
+pub(super) struct Course<'a> {
+    pub(super) server: &'a str,
+    version: Version,
+    answers: &'a Answers,
 }
 
 /// A link that stands.
@@ -464,14 +494,14 @@ impl Failed {
 }
 
 /// How a link ended.
-enum Ended {
+pub(super) enum Ended {
     Link(link::End),
     /// Nothing was acknowledged for this time.
     Stalled(Duration),
 }
 
 impl Ended {
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Self::Stalled(timeout) => format!("no acknowledgement for {} s", timeout.as_secs_f32()),
             Self::Link(link::End::Peer(None)) => "the server closed the connection".into(),
@@ -480,6 +510,7 @@ impl Ended {
             Self::Link(link::End::Transport(error)) => error.to_string(),
             Self::Link(link::End::TakenOver) => "another connection of this bridge".into(),
             Self::Link(link::End::Closed(ReasonCode::KeepAliveTimeout)) => "the server went silent".into(),
+            Self::Link(link::End::Closed(ReasonCode::UnspecifiedError)) => "the server closed the connection".into(),
             Self::Link(link::End::Closed(reason)) => reason.to_string(),
         }
     }

@@ -19,13 +19,21 @@ pub struct Hop {
     pub retain_available: bool,
     /// How fast it is sent to.
     pub throttling: Throttling,
+    /// Whether messages wait until [`SessionSlot::let_go`](super::SessionSlot::let_go).
+    pub is_held: bool,
     /// Why it does not take a topic, where somebody knows that beforehand.
     pub refuses: Option<Arc<RefusesTopic>>,
 }
 
 impl Default for Hop {
     fn default() -> Self {
-        Self { maximum_qos: QoS::ExactlyOnce, retain_available: true, throttling: Throttling::default(), refuses: None }
+        Self {
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            throttling: Throttling::default(),
+            is_held: false,
+            refuses: None,
+        }
     }
 }
 
@@ -78,6 +86,9 @@ impl Hopping {
 
     /// Whether a message of `rank` may go at `now`. If not, it is noted when.
     pub(super) fn may_send(&mut self, rank: Rank, now: Millis) -> bool {
+        if self.hop.is_held {
+            return false;
+        }
         let Some(throttle) = self.throttle.as_mut().filter(|_| rank != Rank::High) else {
             return true;
         };
