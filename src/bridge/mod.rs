@@ -5,6 +5,7 @@
 
 mod backoff;
 mod complaints;
+pub mod forecast;
 mod isolation;
 pub mod memory;
 pub mod plan;
@@ -15,6 +16,7 @@ mod takeovers;
 mod trial;
 mod trouble;
 mod vigil;
+pub mod way;
 
 pub use plan::Plan;
 pub use supervise::Bridge;

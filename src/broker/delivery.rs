@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lanes;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
-use crate::mqtt::{Millis, QoS, Remap, TopicFilter, topic};
+use crate::mqtt::{Millis, Publication, QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
@@ -90,12 +90,22 @@ pub struct Route {
     pub expire: Option<u64>,
 }
 
+/// Whether `topic` is a command (`…/set`) and `from` a wildcard, which takes none out of the gateway.
+pub fn withholds_command(from: &TopicFilter, topic: &str) -> bool {
+    from.has_wildcard() && (topic.ends_with("/set") || topic == "set")
+}
+
+/// Whether `topic` is the result of a command: it goes before all others.
+pub fn is_result(topic: &str) -> bool {
+    topic.ends_with("/set/result")
+}
+
 impl Route {
     /// Whether the route takes messages of `topic`, which its filter matches.
     ///
     /// A wildcard never takes commands (`…/set`) out of the gateway.
     pub fn takes(&self, topic: &str) -> bool {
-        if self.remap.from().has_wildcard() && (topic.ends_with("/set") || topic == "set") {
+        if withholds_command(self.remap.from(), topic) {
             return false;
         }
         !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
@@ -103,7 +113,7 @@ impl Route {
 
     /// The lane in which a message of `topic` waits: who has sent a command waits for its result.
     pub fn lane_of(&self, topic: &str) -> u8 {
-        if topic.ends_with("/set/result") { lanes::HIGH } else { self.lane }
+        if is_result(topic) { lanes::HIGH } else { self.lane }
     }
 }
 
@@ -158,6 +168,12 @@ impl Delivery {
     /// Whether the client may read `topic`, which its filter matches.
     pub fn may_read(&self, topic: &str) -> bool {
         self.readable.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
+    }
+
+    /// Whether nothing goes out for `publication`: a value that is not available, where the route sends text.
+    pub fn leaves_out(&self, publication: &Publication<'_>) -> bool {
+        let reading = || publication.reading().map(|reading| &**reading);
+        self.route.as_ref().is_some_and(|route| route.payload.leaves_out(reading()))
     }
 
     /// One delivery for a message that several subscriptions of one session matched: the first route of a bridge;

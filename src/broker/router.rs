@@ -268,6 +268,9 @@ impl Router {
                 return ControlFlow::Continue(());
             }
             let publication = Publication::from_message(&stored.message);
+            if delivery.leaves_out(&publication) {
+                return ControlFlow::Continue(());
+            }
             slot.deliver(&publication, delivery, true, turn);
             turn.batch.publish(&publication, None);
             ControlFlow::Continue(())
@@ -407,6 +410,9 @@ fn hand(
     turn: &mut Turn<'_>,
 ) {
     let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
+    if delivery.leaves_out(publication) {
+        return;
+    }
     if delivery.route.is_some()
         && slot.is_refusing()
         && delivery.qos.of(publication.qos) != QoS::AtMostOnce

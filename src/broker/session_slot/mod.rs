@@ -17,6 +17,7 @@ mod notes;
 mod outgoing;
 mod paging;
 mod restore;
+mod shaped;
 mod stall;
 mod wire;
 
