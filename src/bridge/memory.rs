@@ -1,4 +1,4 @@
-//! What a bridge has learnt of its servers, kept over connections; whoever keeps it over restarts gets and sets it.
+//! What a bridge has learnt of its servers, kept over connections; over restarts its session's notes keep it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

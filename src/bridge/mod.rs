@@ -7,6 +7,7 @@ mod backoff;
 mod complaints;
 pub mod forecast;
 mod isolation;
+mod keeping;
 pub mod memory;
 pub mod plan;
 mod servers;

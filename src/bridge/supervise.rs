@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
 use super::isolation::Isolation;
+use super::keeping;
 use super::memory::{Hint, SharedMemory};
 use super::plan::{Plan, PlannedRoute, RouteQos};
 use super::servers::{Servers, Target};
@@ -49,6 +51,8 @@ pub struct Bridge {
     mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
     pub(super) memory: SharedMemory,
+    /// The revision of the memory that was kept last.
+    kept: AtomicU64,
 }
 
 impl Bridge {
@@ -85,17 +89,23 @@ impl Bridge {
         });
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         let memory = SharedMemory::default();
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions, memory })
+        memory.set(keeping::load(&slot));
+        Ok(Self {
+            plan,
+            broker: Arc::clone(broker),
+            slot,
+            health,
+            receive,
+            mark,
+            subscriptions,
+            memory,
+            kept: AtomicU64::new(0),
+        })
     }
 
     /// The bridge's session.
     pub fn slot(&self) -> &Arc<SessionSlot> {
         &self.slot
-    }
-
-    /// What it learns of its servers.
-    pub fn memory(&self) -> &SharedMemory {
-        &self.memory
     }
 
     /// Dials until `cancelled`; then says goodbye.
@@ -245,6 +255,14 @@ impl Bridge {
         supervision.servers.lost(target, trouble, is_good && rival == Rival::None, now);
     }
 
+    /// Keeps what has been learnt, for the next process.
+    fn keep_memory(&self) {
+        let revision = self.memory.revision();
+        if self.kept.swap(revision, Ordering::Relaxed) != revision {
+            keeping::save(&self.slot, &self.memory.get());
+        }
+    }
+
     /// Takes what the server has said of subscriptions.
     fn note_answers(&self, server: &str, answers: &Answers) {
         for (filter, reason) in answers.take_refused() {
@@ -255,6 +273,7 @@ impl Bridge {
         if let Some(subscribed) = answers.take_subscribed() {
             self.memory.change(server, |known| known.subscribed = Some(subscribed));
         }
+        self.keep_memory();
     }
 
     /// The version to begin with.
