@@ -126,3 +126,22 @@ fn a_message_that_is_refused_is_set_aside_with_the_reason() {
         assert_eq!(upstream.record().arrivals().len(), 1);
     }
 }
+
+#[test]
+fn after_two_messages_of_a_topic_the_others_of_it_are_set_aside_without_a_trial() {
+    let mut upstream = Upstream::start([Behaviour::good().when(When::Topic("y/a.b"), Do::Close)]);
+    let mut gateway = upstream.gateway("mqtt: 3.1.1\nsend: [ { from: \"x/#\", to: \"y/#\", qos: 1 } ]");
+    upstream.until("a link", |record| record.arrivals().len() == 1);
+    upstream.go_away();
+    for payload in ["1", "2", "3", "4", "5"] {
+        publish(gateway.port, "x/a.b", payload);
+    }
+    publish(gateway.port, "x/ab", "6");
+    upstream.come_back();
+    let record = upstream.until("the other topic", |record| record.payloads("y/ab") == ["6"]);
+    assert!(record.of(record.arrivals().len()).attempts("y/a.b").is_empty(), "{record}");
+    let lines = gateway.peer().stderr().lines();
+    let reasons = |text: &str| lines.iter().filter(|line| line.contains("set aside") && line.contains(text)).count();
+    let counts = (reasons("each time it was sent alone"), reasons("ends the connection at messages of this topic"));
+    assert_eq!(counts, (2, 3), "{}", lines.join("\n"));
+}
