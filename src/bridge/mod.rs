@@ -4,11 +4,13 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+pub mod cloud;
 mod complaints;
 pub mod forecast;
 mod isolation;
 mod keeping;
 pub mod memory;
+mod outcome;
 pub mod plan;
 mod servers;
 pub mod settings;

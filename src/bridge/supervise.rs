@@ -9,10 +9,12 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cloud::Credentials;
 use super::complaints::Complaints;
 use super::isolation::Isolation;
 use super::keeping;
-use super::memory::{Hint, SharedMemory};
+use super::memory::SharedMemory;
+use super::outcome::{Ended, Failed};
 use super::plan::{Plan, PlannedRoute, RouteQos};
 use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
@@ -29,7 +31,7 @@ use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{Millis, Packet, QoS, ReasonCode, TopicFilter, Version, via};
-use crate::net::dial::{DialError, dial};
+use crate::net::dial::dial;
 use crate::net::tls;
 
 /// A link that lived this long was a good one, in milliseconds; or something was acknowledged on it.
@@ -126,6 +128,7 @@ impl Bridge {
             takeovers: Takeovers::default(),
             complaints: Complaints::default(),
             isolation: Isolation::default(),
+            next_connect: Instant::now(),
         };
         loop {
             let target = match supervision.servers.next(clock::now()) {
@@ -160,14 +163,17 @@ impl Bridge {
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         let began = clock::now();
         let mut version = self.memory.known(&server).version(self.preferred(), began);
+        let interval = self.plan.cloud.as_ref().map_or(Duration::ZERO, |cloud| cloud.rules.connect_interval);
         loop {
+            tokio::time::sleep_until(supervision.next_connect).await;
+            supervision.next_connect = Instant::now() + interval;
             let Failed { error, trouble, hint, moved } =
                 match self.connect(target, version, tls, &supervision.isolation).await {
-                    Ok((welcome, answers)) => {
+                    Ok((welcome, answers, renew_after)) => {
                         let now = clock::now();
                         self.memory.change(&server, |known| known.worked(version, now));
                         supervision.servers.connected(target, Duration::from_millis(now.since(began)));
-                        return Some(Connected { welcome, answers, version });
+                        return Some(Connected { welcome, answers, version, renew_after });
                     }
                     Err(failed) => failed,
                 };
@@ -208,15 +214,19 @@ impl Bridge {
         supervision: &mut Supervision,
         cancelled: &CancellationToken,
     ) {
-        let Connected { welcome, answers, version } = connected;
+        let Connected { welcome, answers, version, renew_after } = connected;
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
-        let course = Course { server: &server, version, answers: &answers };
+        let course = Course { server: &server, version, answers: &answers, renew_after };
         let end = self.drive(welcome, course, &mut supervision.isolation, cancelled).await;
         self.note_answers(&server, &answers);
         if cancelled.is_cancelled() {
+            return;
+        }
+        if let Ended::Renewed = end {
+            tracing::debug!(bridge, server, "connecting anew, before the credentials end");
             return;
         }
         let now = clock::now();
@@ -300,8 +310,10 @@ impl Bridge {
         version: Version,
         tls: Option<&Arc<ClientConfig>>,
         isolation: &Isolation,
-    ) -> Result<(Welcome, Arc<Answers>), Failed> {
+    ) -> Result<(Welcome, Arc<Answers>, Option<Duration>), Failed> {
         let (plan, server) = (&self.plan, &target.server);
+        let credentials =
+            plan.cloud.as_ref().and_then(|cloud| cloud.credentials(&server.host, clock::wall_ms().div_euclid(1000)));
         let began = Instant::now();
         let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), target.timeout)
             .await
@@ -310,8 +322,12 @@ impl Bridge {
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
         connect.keep_alive = plan.keep_alive_seconds;
-        connect.username = plan.username.as_deref();
-        connect.password = plan.password.as_ref().map(|password| password.reveal().as_bytes());
+        let (username, password) = match &credentials {
+            Some(Credentials { username, password, .. }) => (Some(username), password.as_ref()),
+            None => (plan.username.as_ref(), plan.password.as_ref()),
+        };
+        connect.username = username.map(String::as_str);
+        connect.password = password.map(|password| password.reveal().as_bytes());
         connect.will = plan.will.as_ref().map(|will| ConnectWill {
             topic: will.topic.as_str(),
             payload: will.payload.as_bytes(),
@@ -332,10 +348,10 @@ impl Bridge {
             // All of it together has the time of an attempt.
             timeout: target.timeout.saturating_sub(began.elapsed()),
             hop: self.hop(server, isolation),
-            window: isolation.window(),
+            window: self.most_in_flight().into_iter().chain(isolation.window()).min(),
         };
         match link::dial(&self.broker, &self.slot, transport, hello).await {
-            Ok(welcome) => Ok((welcome, answers)),
+            Ok(welcome) => Ok((welcome, answers, credentials.and_then(|credentials| credentials.renew_after))),
             Err(link::DialError::Timeout(_)) => Err(Failed::to_greet(link::DialError::Timeout(target.timeout))),
             Err(error) => Err(Failed::to_greet(error)),
         }
@@ -351,12 +367,15 @@ impl Bridge {
     ) -> Ended {
         let Welcome { mut link, server_keep_alive, window, .. } = welcome;
         let epoch = link.epoch();
+        let window = window.min(self.most_in_flight().unwrap_or(u16::MAX));
         let mut trial = Trial { window, acknowledged: self.slot.progress().1, held_since: None };
         if isolation.is_alone() {
             let now = clock::now();
             self.ping(epoch, now);
             trial.held_since = Some(now);
         }
+        let renew_at = Instant::now() + course.renew_after.unwrap_or_default();
+        let mut is_renewed = false;
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
@@ -367,7 +386,13 @@ impl Bridge {
                 tokio::select! {
                     end = &mut run => break end,
                     () = cancelled.cancelled() => {
-                        self.say_goodbye(epoch, course.version, run.as_mut()).await;
+                        let offline = self.status_message("offline");
+                        self.say_goodbye(epoch, course.version, offline, run.as_mut()).await;
+                        break link::End::Peer(Some(ReasonCode::Success));
+                    }
+                    () = tokio::time::sleep_until(renew_at), if course.renew_after.is_some() => {
+                        self.say_goodbye(epoch, course.version, None, run.as_mut()).await;
+                        is_renewed = true;
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     () = tokio::time::sleep(if isolation.window().is_some() { LOOK } else { vigil.interval() }) => {
@@ -380,7 +405,11 @@ impl Bridge {
         };
         link.end(&end).await;
         self.follow(&mut trial, epoch, &course, isolation);
-        if is_stalled { Ended::Stalled(self.plan.ack_timeout) } else { Ended::Link(end) }
+        match end {
+            _ if is_stalled => Ended::Stalled(self.plan.ack_timeout),
+            _ if is_renewed => Ended::Renewed,
+            end => Ended::Link(end),
+        }
     }
 
     /// Sends PINGREQ at `now`; what the slot hears from then on has come after it.
@@ -410,11 +439,12 @@ impl Bridge {
         verdict
     }
 
-    /// Lets what is in flight settle for a moment, says `offline`, then DISCONNECT.
+    /// Lets what is in flight settle for a moment, says `last_words`, then DISCONNECT.
     async fn say_goodbye(
         &self,
         epoch: u64,
         version: Version,
+        last_words: Option<Publish<'_>>,
         mut run: std::pin::Pin<&mut impl Future<Output = link::End>>,
     ) {
         let deadline = Instant::now() + DRAIN;
@@ -426,8 +456,8 @@ impl Bridge {
             }
         }
         let mut bytes = Vec::new();
-        if let Some(offline) = self.status_message("offline") {
-            offline.encode(version, &mut bytes);
+        if let Some(last_words) = last_words {
+            last_words.encode(version, &mut bytes);
         }
         Packet::Disconnect(crate::mqtt::packet::Disconnect::new(ReasonCode::Success)).encode(version, &mut bytes);
         self.slot.send(epoch, &bytes);
@@ -439,7 +469,7 @@ impl Bridge {
     /// What the will's topic says of us: `online` after each CONNACK, `offline` before a clean DISCONNECT.
     fn status_message(&self, status: &'static str) -> Option<Publish<'_>> {
         let will = self.plan.will.as_ref()?;
-        let payload = if status == "offline" { will.payload.as_bytes() } else { status.as_bytes() };
+        let payload = if status == "offline" { will.payload.as_bytes() } else { will.birth.as_bytes() };
         Some(Publish {
             dup: false,
             qos: QoS::AtMostOnce,
@@ -458,6 +488,8 @@ struct Supervision {
     takeovers: Takeovers,
     complaints: Complaints,
     isolation: Isolation,
+    /// A cloud takes only so many CONNECTs.
+    next_connect: Instant,
 }
 
 /// A link that is being driven.
@@ -465,6 +497,8 @@ pub(super) struct Course<'a> {
     pub(super) server: &'a str,
     version: Version,
     answers: &'a Answers,
+    /// When what lets us in ends.
+    renew_after: Option<Duration>,
 }
 
 /// A link that stands.
@@ -472,75 +506,8 @@ struct Connected {
     welcome: Welcome,
     answers: Arc<Answers>,
     version: Version,
-}
-
-/// Why there is no connection.
-struct Failed {
-    error: String,
-    trouble: Trouble,
-    hint: Hint,
-    /// Whether the server sends us away, and where to.
-    moved: Option<Option<String>>,
-}
-
-impl Failed {
-    fn to_dial(error: &DialError) -> Self {
-        let trouble = match error {
-            DialError::Timeout { .. } => Trouble::Unanswered,
-            _ => Trouble::Network,
-        };
-        Self { error: error.to_string(), trouble, hint: Hint::None, moved: None }
-    }
-
-    fn to_greet(error: link::DialError) -> Self {
-        let text = error.to_string();
-        let (trouble, hint) = match error {
-            link::DialError::Refused {
-                reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, ..
-            } => {
-                return Self { error: text, trouble: Trouble::Busy, hint: Hint::None, moved: Some(server) };
-            }
-            link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => {
-                (Trouble::Protocol, Hint::Wanted)
-            }
-            link::DialError::Refused { reason, .. } => (Trouble::of_refusal(reason), Hint::None),
-            link::DialError::Closed => (Trouble::Network, Hint::Guessed),
-            link::DialError::Timeout(_) => (Trouble::Unanswered, Hint::Unclear),
-            link::DialError::Failed(_) => (Trouble::Protocol, Hint::Unclear),
-        };
-        Self { error: text, trouble, hint, moved: None }
-    }
-}
-
-/// How a link ended.
-pub(super) enum Ended {
-    Link(link::End),
-    /// Nothing was acknowledged for this time.
-    Stalled(Duration),
-}
-
-impl Ended {
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Stalled(timeout) => format!("no acknowledgement for {} s", timeout.as_secs_f32()),
-            Self::Link(link::End::Peer(None)) => "the server closed the connection".into(),
-            Self::Link(link::End::Peer(Some(reason))) => format!("the server said {reason}"),
-            Self::Link(link::End::Protocol(error)) => format!("the server broke the protocol: {error}"),
-            Self::Link(link::End::Transport(error)) => error.to_string(),
-            Self::Link(link::End::TakenOver) => "another connection of this bridge".into(),
-            Self::Link(link::End::Closed(ReasonCode::KeepAliveTimeout)) => "the server went silent".into(),
-            Self::Link(link::End::Closed(ReasonCode::UnspecifiedError)) => "the server closed the connection".into(),
-            Self::Link(link::End::Closed(reason)) => reason.to_string(),
-        }
-    }
-
-    fn trouble(&self) -> Trouble {
-        match self {
-            Self::Link(link::End::Peer(Some(reason))) => Trouble::of_disconnect(*reason),
-            Self::Link(link::End::Protocol(_)) => Trouble::Protocol,
-            _ => Trouble::Network,
-        }
-    }
+    /// When it is to be made anew, because what it was entered with ends.
+    renew_after: Option<Duration>,
 }
 
 fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
@@ -561,13 +528,17 @@ fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> 
         readable: None,
         share: None,
         route: Some(Arc::new(Route {
-            name: route.remap.from().as_str().into(),
+            name: match route.envelope.as_ref().and_then(|envelope| envelope.route_name()) {
+                Some(name) => name.into(),
+                None => route.remap.from().as_str().into(),
+            },
             order: u16::try_from(order).unwrap_or(u16::MAX),
             remap: route.remap.clone(),
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
             expire,
+            envelope: route.envelope.clone(),
         })),
     }
 }
@@ -585,6 +556,7 @@ fn receive_route(route: &PlannedRoute) -> ReceiveRoute {
             Retain::Never => Some(false),
         },
         max_age: route.max_age.map(|age| u32::try_from(age.as_secs().max(1)).unwrap_or(u32::MAX)),
+        envelope: route.envelope.clone(),
     }
 }
 

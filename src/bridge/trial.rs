@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::isolation::{Isolation, LinkEnd, Sent};
+use super::outcome::Ended;
 use super::plan::Server;
-use super::supervise::{Bridge, Course, Ended};
+use super::supervise::{Bridge, Course};
 use crate::broker::link;
 use crate::broker::session_slot::{Hop, InFlight, Turn};
 use crate::clock;
@@ -30,14 +31,28 @@ impl Bridge {
         let condemned: HashSet<String> =
             isolation.condemned(now).iter().filter_map(|topic| self.topic_on_hop(topic)).collect();
         let maximum_qos = self.memory.known(&server.to_string()).maximum_qos(now);
-        let mut hop = Hop { throttling: self.plan.throttling, is_held: isolation.is_alone(), ..Hop::default() };
-        hop.maximum_qos = if isolation.is_lowered() { QoS::AtLeastOnce } else { maximum_qos };
+        let mut hop = match &self.plan.cloud {
+            Some(cloud) => cloud.hop(self.plan.throttling),
+            None => Hop { throttling: self.plan.throttling, ..Hop::default() },
+        };
+        hop.is_held = isolation.is_alone();
+        hop.maximum_qos = hop.maximum_qos.min(if isolation.is_lowered() { QoS::AtLeastOnce } else { maximum_qos });
         if !condemned.is_empty() {
-            hop.refuses = Some(Arc::new(move |topic| {
-                condemned.contains(topic).then(|| "the server ends the connection at messages of this topic".into())
+            let others = hop.refuses.take();
+            hop.refuses = Some(Arc::new(move |topic| match &others {
+                _ if condemned.contains(topic) => {
+                    Some("the server ends the connection at messages of this topic".into())
+                }
+                Some(refuses) => refuses(topic),
+                None => None,
             }));
         }
         hop
+    }
+
+    /// The most messages in flight, where somebody knows that beforehand.
+    pub(super) fn most_in_flight(&self) -> Option<u16> {
+        self.plan.cloud.as_ref().and_then(|cloud| cloud.rules.in_flight)
     }
 
     /// Looks how messages fare on the link of `epoch`, and lets more of them go.
@@ -131,6 +146,6 @@ fn is_by_server(ended: &Ended) -> bool {
                 | ReasonCode::RetainNotSupported
                 | ReasonCode::QoSNotSupported
         ),
-        Ended::Link(link::End::Protocol(_) | link::End::TakenOver) => false,
+        Ended::Renewed | Ended::Link(link::End::Protocol(_) | link::End::TakenOver) => false,
     }
 }

@@ -17,6 +17,8 @@ pub struct Hop {
     pub maximum_qos: QoS,
     /// Whether it keeps retained messages: CONNACK's Retain Available (section 3.2.2.3.5).
     pub retain_available: bool,
+    /// Bytes of the largest packet that it takes; CONNACK may say less.
+    pub packet_bytes: Option<u32>,
     /// How fast it is sent to.
     pub throttling: Throttling,
     /// Whether messages wait until [`SessionSlot::let_go`](super::SessionSlot::let_go).
@@ -30,6 +32,7 @@ impl Default for Hop {
         Self {
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
+            packet_bytes: None,
             throttling: Throttling::default(),
             is_held: false,
             refuses: None,
