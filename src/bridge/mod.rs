@@ -8,5 +8,5 @@ pub mod plan;
 pub mod settings;
 mod supervise;
 
-pub use plan::Plan;
+pub use plan::{Plan, loops};
 pub use supervise::Bridge;

@@ -1,5 +1,6 @@
 //! A bridge's settings with all names put in and all rules checked: what the bridge runs on.
 
+mod loops;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName};
 use crate::settings::{Located, Mistake, Place, Secret};
 use crate::store::settings::WhenFull;
+pub use loops::loops;
 use resolver::{Direction, Resolver};
 
 /// A bridge, ready to run.
