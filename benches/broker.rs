@@ -14,7 +14,7 @@ use edgeway::mqtt::codec::{Framing, split_frame};
 use edgeway::mqtt::connection::Sender;
 use edgeway::mqtt::packet::{Publish, PublishProperties};
 use edgeway::mqtt::properties::ForwardableBuilder;
-use edgeway::mqtt::{Packet, PacketId, Publication, QoS, TopicFilter, Version};
+use edgeway::mqtt::{Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter, Version};
 use edgeway::store::{Batch, Journal, QueueId, SessionKind};
 
 fn main() {
@@ -142,6 +142,7 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
                 keep_alive: 0,
                 will: None,
                 held: None,
+                hop: None,
             };
             let (epoch, _) = slot.attach(attachment, clock::now(), &mut batch);
             router.subscribe(&slot, &filter, Arc::new(Delivery::at_most(qos)));
@@ -161,7 +162,7 @@ fn fan_out<const QOS: u8>(bencher: Bencher<'_, '_>, receivers: u64) {
         // The receivers' sides: take what was written, and acknowledge it.
         next_id = next_id % 65_534 + 1;
         let acknowledgement = PacketId::new(next_id)
-            .map(edgeway::broker::session_slot::Acknowledgement::Received)
+            .map(|id| edgeway::broker::session_slot::Acknowledgement::Received(id, ReasonCode::Success))
             .expect("identifiers begin with 1");
         for (slot, epoch) in &slots {
             black_box(slot.take_output(*epoch, &mut turn));

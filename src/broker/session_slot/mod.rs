@@ -312,6 +312,12 @@ impl SessionSlot {
         }
     }
 
+    /// Where it is recorded.
+    #[cfg(test)]
+    pub(super) fn journal_for_tests(&self) -> &Journal {
+        &self.journal
+    }
+
     /// Bytes that wait for its connection to be written, and those that the buffer for them takes.
     #[cfg(test)]
     pub(super) fn buffered_bytes(&self) -> (usize, usize) {

@@ -6,6 +6,7 @@ mod first_values;
 mod flow;
 mod full;
 mod handshake;
+mod lanes;
 mod limits;
 mod loops;
 mod paging;
