@@ -6,6 +6,7 @@
 mod backoff;
 pub mod plan;
 pub mod settings;
+mod status;
 mod supervise;
 
 pub use plan::{Plan, loops};

@@ -13,7 +13,7 @@ use super::plan::{Plan, PlannedRoute, RouteQos, Server};
 use super::settings::{Retain, Version as Preferred};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
-use crate::broker::session_slot::{Hop, Waiting};
+use crate::broker::session_slot::{Counts, Hop, SetAside, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
 use crate::health::{Backlog, BridgeHealth, HealthTable};
@@ -69,9 +69,7 @@ impl Bridge {
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
         let health = health.bridge(&plan.name, move || {
-            let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
+            backlog_of(&waiting.waiting(), waiting.last_set_aside())
         });
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
@@ -296,6 +294,28 @@ impl Bridge {
             properties: PublishProperties::new(None, None, self.mark.as_forwardable()),
             payload,
         })
+    }
+}
+
+/// What is told of what waits.
+fn backlog_of(waiting: &Waiting, last_set_aside: Option<SetAside>) -> Backlog {
+    let &Waiting { queued, queued_bytes, oldest, in_flight, set_aside: (set_aside, _), counts, .. } = waiting;
+    let Counts { dropped, expired, resent, qos2_resent, qos2_downgraded, .. } = counts;
+    Backlog {
+        queued,
+        queued_bytes,
+        oldest,
+        in_flight,
+        is_full: waiting.is_full(),
+        dropped,
+        expired,
+        resent,
+        qos2_resent,
+        qos2_downgraded,
+        set_aside,
+        last_set_aside: last_set_aside.map(|SetAside { topic, reason }| format!("{topic}: {reason}")),
+        sent: waiting.sent,
+        received: waiting.received,
     }
 }
 

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::delivery::Delivery;
 use super::delivery_queue::{Entry, QueueLimits};
 use super::lanes::{self, Queues};
-use crate::metrics::BrokerMetrics;
+use crate::metrics::{BrokerMetrics, Counter, Tally};
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::via::GatewayId;
@@ -67,6 +67,8 @@ pub struct SessionSlot {
     notes: Mutex<Notes>,
     /// What a bridge's messages are marked with.
     via: OnceLock<GatewayId>,
+    /// Messages that a bridge's connections have sent and received.
+    passed: Passed,
     /// A bridge's routes.
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
@@ -124,6 +126,10 @@ pub struct Waiting {
     pub set_aside: (u64, u64),
     /// What was counted so far.
     pub counts: Counts,
+    /// Messages that a bridge's connections have sent so far.
+    pub sent: u64,
+    /// Messages that they have received.
+    pub received: u64,
     /// Since when its queue is full; until it has some room again.
     pub full_since: Option<Millis>,
     /// Packets written since its connection's socket last took some.
@@ -132,6 +138,13 @@ pub struct Waiting {
     pub buffered_bytes: u64,
     /// Whether there is a connection.
     pub is_connected: bool,
+}
+
+/// Messages that a bridge's connections have sent and received.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
 }
 
 /// How soon a message would be sent, from never to at once.
@@ -208,6 +221,7 @@ impl SessionSlot {
             journal,
             notes: Mutex::default(),
             via: OnceLock::new(),
+            passed: Passed::default(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
             metrics,
@@ -235,6 +249,22 @@ impl SessionSlot {
     /// What its messages are marked with.
     pub fn mark(&self) -> Option<GatewayId> {
         self.via.get().copied()
+    }
+
+    /// Counts what its connection has received.
+    pub(super) fn note_received(&self, tally: Tally) {
+        self.metrics.received.add(tally);
+        if self.is_bridge() {
+            self.passed.received.add(tally.publishes);
+        }
+    }
+
+    /// Counts what was handed to its connection to be sent.
+    fn note_sent(&self, tally: Tally) {
+        self.metrics.sent.add(tally);
+        if self.is_bridge() {
+            self.passed.sent.add(tally.publishes);
+        }
     }
 
     /// Its queue in the journal.
@@ -305,6 +335,8 @@ impl SessionSlot {
             oldest: outgoing.queue.oldest(),
             set_aside: outgoing.aside(),
             counts: outgoing.counts,
+            sent: self.passed.sent.value(),
+            received: self.passed.received.value(),
             full_since: outgoing.full_since,
             buffered: packets,
             buffered_bytes: buffered as u64,
