@@ -4,10 +4,17 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+mod complaints;
+pub mod memory;
 pub mod plan;
+mod recollection;
+mod servers;
 pub mod settings;
 mod status;
 mod supervise;
+mod takeovers;
+mod trouble;
+mod vigil;
 
 pub use plan::{Plan, loops};
 pub use supervise::Bridge;

@@ -32,6 +32,10 @@ pub struct Settings {
     /// Keep alive, `1s` to `65535s`. Default `30s`.
     #[serde(default)]
     pub keep_alive: Option<Located<Duration>>,
+    /// How long messages in flight may go without any acknowledgement on a link that is alive otherwise, `1s` to `1h`;
+    /// then the bridge connects anew: `ack_timeout: 1m`. Default `30s`.
+    #[serde(default)]
+    pub ack_timeout: Option<Located<Duration>>,
     /// `5` (falls back to 3.1.1 where the server refuses it) or `3.1.1`. Default `5`.
     #[serde(default)]
     pub mqtt: Version,

@@ -9,11 +9,12 @@ use serde_json::{Map, Value as Json};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::plan::Plan;
 use crate::broker::router::Origin;
-use crate::broker::session_slot::Turn;
+use crate::broker::session_slot::{Counts, SetAside, Turn, Waiting};
 use crate::broker::{Broker, SessionSlot};
 use crate::clock;
-use crate::health::{BridgeHealth, Fact, LinkState, LinkStatus};
+use crate::health::{Backlog, BridgeHealth, Fact, LinkState, LinkStatus};
 use crate::mqtt::{MessageBuilder, Publication, QoS, TopicName};
 use crate::store::Batch;
 
@@ -25,13 +26,23 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Who publishes the status of a bridge.
 #[derive(Debug)]
 pub(super) struct Status {
-    pub(super) broker: Arc<Broker>,
-    pub(super) slot: Arc<SessionSlot>,
-    pub(super) health: Arc<BridgeHealth>,
-    pub(super) topic: TopicName,
+    broker: Arc<Broker>,
+    slot: Arc<SessionSlot>,
+    health: Arc<BridgeHealth>,
+    topic: Option<TopicName>,
 }
 
 impl Status {
+    pub(super) fn of(plan: &Plan, broker: &Arc<Broker>, slot: &Arc<SessionSlot>, health: &Arc<BridgeHealth>) -> Self {
+        Self {
+            broker: Arc::clone(broker),
+            slot: Arc::clone(slot),
+            health: Arc::clone(health),
+            // Both names are levels of a topic, so this does not fail.
+            topic: TopicName::new(&format!("{}/bridges/{}/status", plan.gateway, plan.name)).ok(),
+        }
+    }
+
     /// Publishes it now, then at each change of state, and once a minute while anything in it changes; and a last time
     /// when `ended`.
     pub(super) async fn run(self, ended: CancellationToken) {
@@ -66,8 +77,10 @@ impl Status {
         if *told == status {
             return;
         }
-        let message =
-            MessageBuilder::new(&self.topic, status.as_bytes()).qos(QoS::AtLeastOnce).retain(true).build();
+        let Some(topic) = &self.topic else {
+            return;
+        };
+        let message = MessageBuilder::new(topic, status.as_bytes()).qos(QoS::AtLeastOnce).retain(true).build();
         let mut batch = Batch::default();
         let mut turn = Turn { now: clock::now(), batch: &mut batch };
         let origin = Origin { slot: Some(&self.slot), received: None };
@@ -75,6 +88,29 @@ impl Status {
         self.broker.metrics.local.add(1);
         self.broker.router.finish(&mut batch);
         *told = status;
+    }
+}
+
+/// What is told of what waits.
+pub(super) fn backlog_of(slot: &SessionSlot) -> Backlog {
+    let waiting = slot.waiting();
+    let Waiting { queued, queued_bytes, oldest, in_flight, set_aside: (set_aside, _), counts, .. } = waiting;
+    let Counts { dropped, expired, resent, qos2_resent, qos2_downgraded, .. } = counts;
+    Backlog {
+        queued,
+        queued_bytes,
+        oldest,
+        in_flight,
+        is_full: waiting.is_full(),
+        dropped,
+        expired,
+        resent,
+        qos2_resent,
+        qos2_downgraded,
+        set_aside,
+        last_set_aside: slot.last_set_aside().map(|SetAside { topic, reason }| format!("{topic}: {reason}")),
+        sent: waiting.sent,
+        received: waiting.received,
     }
 }
 

@@ -8,23 +8,32 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::plan::{Plan, PlannedRoute, RouteQos, Server};
+use super::complaints::Complaints;
+use super::memory::{Hint, SharedMemory};
+use super::plan::{Plan, PlannedRoute, RouteQos};
+use super::recollection;
+use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
+use super::status::{self, Status};
+use super::takeovers::{Rival, Sign, Takeovers};
+use super::trouble::Trouble;
+use super::vigil::{Seen, Verdict, Vigil};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
-use crate::broker::link::{self, Hello, ReceiveRoute, Welcome};
-use crate::broker::session_slot::{Counts, Hop, SetAside, Waiting};
+use crate::broker::link::{self, Answers, Hello, Parting, ReceiveRoute, Welcome};
+use crate::broker::session_slot::Hop;
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
-use crate::health::{Backlog, BridgeHealth, HealthTable};
+use crate::health::{BridgeHealth, BridgeWarning, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
-use crate::net::dial::dial;
+use crate::net::dial::{DialError, dial};
 use crate::net::tls;
 
-/// TCP, TLS and CONNACK each get this long.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link that lived this long was a good one, in milliseconds; or something was acknowledged on it.
+const GOOD_MS: u64 = 30_000;
+/// After so long on one link nobody else uses our client id any more, in milliseconds.
+const CALM_MS: u64 = 300_000;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -39,6 +48,7 @@ pub struct Bridge {
     /// Properties of its will, and of what it says of itself.
     mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
+    memory: SharedMemory,
 }
 
 impl Bridge {
@@ -68,11 +78,11 @@ impl Bridge {
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
-        let health = health.bridge(&plan.name, move || {
-            backlog_of(&waiting.waiting(), waiting.last_set_aside())
-        });
+        let health = health.bridge(&plan.name, move || status::backlog_of(&waiting));
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions })
+        let memory = SharedMemory::default();
+        memory.set(recollection::recall(&slot.notes()));
+        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions, memory })
     }
 
     /// The bridge's session.
@@ -80,77 +90,190 @@ impl Bridge {
         &self.slot
     }
 
-    /// Dials until `cancelled`; then says goodbye.
+    /// What it learns of its servers.
+    pub fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    /// Dials until `cancelled`; then says goodbye. Its status is told all the while.
     pub async fn run(self, cancelled: CancellationToken) {
+        let status = Status::of(&self.plan, &self.broker, &self.slot, &self.health);
+        let ended = CancellationToken::new();
+        let supervised = async {
+            self.supervise(cancelled).await;
+            self.health.stopped();
+            ended.cancel();
+        };
+        tokio::join!(supervised, status.run(ended.clone()));
+    }
+
+    async fn supervise(&self, cancelled: CancellationToken) {
         let bridge = self.plan.name.clone();
         let tls = match self.tls() {
             Ok(tls) => tls,
             Err(error) => {
                 tracing::error!(bridge, %error, "bridge cannot start");
-                self.health.disconnected(&error.to_string());
+                self.health.note_error(&error.to_string());
+                self.health.stopped();
                 // Its entry goes with it, so it stays to tell why.
                 cancelled.cancelled().await;
                 return;
             }
         };
-        let mut backoff = Backoff::default();
-        let mut first = true;
-        // Which of the servers, in which version, and how many have not answered in a row.
-        let (mut at, mut version, mut silent) = (0, self.preferred(), 0);
-        let mut has_spoken_5 = false;
+        let mut supervision = Supervision {
+            servers: Servers::new(&self.plan.servers, clock::now()),
+            takeovers: Takeovers::default(),
+            complaints: Complaints::default(),
+        };
         loop {
-            let server = &self.plan.servers[at];
-            let attempt = self.connect(server, version, tls.as_ref(), first);
+            let target = match supervision.servers.next(clock::now()) {
+                Ok(target) => target,
+                Err(until) => {
+                    self.health.waiting(until);
+                    tokio::select! {
+                        () = cancelled.cancelled() => return,
+                        () = tokio::time::sleep_until(clock::instant(until)) => continue,
+                    }
+                }
+            };
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
-                connected = attempt => connected,
+                connected = self.attempt(&target, tls.as_ref(), &mut supervision) => connected,
             };
-            match connected {
-                Ok(welcome) => {
-                    tracing::info!(
-                        bridge, %server, ?version, session_present = welcome.session_present,
-                        "bridge connected"
-                    );
-                    self.health.connected();
-                    first = false;
-                    has_spoken_5 |= version == Version::V5;
-                    let since = Instant::now();
-                    let end = self.drive(welcome, version, &cancelled).await;
-                    if cancelled.is_cancelled() {
-                        return;
-                    }
-                    backoff.connected_for(since.elapsed());
-                    let reason = describe(&end);
-                    tracing::warn!(bridge, %server, reason, "link lost");
-                    self.health.disconnected(&reason);
-                    (at, version, silent) = (0, self.preferred(), 0);
-                }
-                Err(Failed { error, version_3 }) => {
-                    tracing::warn!(bridge, %server, error, "cannot connect");
-                    self.health.disconnected(&error);
-                    let try_version_3 = match version_3 {
-                        Version3::Wanted => true,
-                        Version3::Guessed => !has_spoken_5,
-                        Version3::No => false,
-                    };
-                    if try_version_3 && version == Version::V5 {
-                        tracing::info!(bridge, "going on with MQTT 3.1.1");
-                        version = Version::V3;
-                        continue;
-                    }
-                    // One that closed without a word may know 5.0 after all, once it is well.
-                    (at, version, silent) = ((at + 1) % self.plan.servers.len(), self.preferred(), silent + 1);
-                    // The others first, then a pause.
-                    if silent < self.plan.servers.len() {
-                        continue;
-                    }
-                    silent = 0;
+            if let Some(connected) = connected {
+                self.live(&target, connected, &mut supervision, &cancelled).await;
+                if cancelled.is_cancelled() {
+                    return;
                 }
             }
-            tokio::select! {
-                () = cancelled.cancelled() => return,
-                () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+
+    /// Tries to connect, in 3.1.1 too where the server wants that.
+    async fn attempt(
+        &self,
+        target: &Target,
+        tls: Option<&Arc<ClientConfig>>,
+        supervision: &mut Supervision,
+    ) -> Option<Connected> {
+        let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
+        let began = clock::now();
+        let mut version = self.memory.known(&server).version(self.preferred(), began);
+        loop {
+            self.health.connecting(&server, version);
+            let Failed { error, trouble, hint, moved } = match self.connect(target, version, tls).await {
+                Ok((welcome, answers)) => {
+                    let now = clock::now();
+                    self.memory.change(&server, |known| known.worked(version, now));
+                    recollection::keep(&self.memory.get(), &self.slot);
+                    supervision.servers.connected(target, Duration::from_millis(now.since(began)));
+                    return Some(Connected { welcome, answers, version });
+                }
+                Err(failed) => failed,
+            };
+            let now = clock::now();
+            match trouble {
+                Trouble::Credentials | Trouble::Busy => self.health.refused(&error),
+                _ => self.health.disconnected(&error),
             }
+            if let Some(repeated) = supervision.complaints.note(&error, now) {
+                if trouble == Trouble::Credentials {
+                    tracing::error!(bridge, server, error, repeated, "cannot connect: somebody must change something");
+                } else {
+                    tracing::warn!(bridge, server, error, repeated, "cannot connect");
+                }
+            } else {
+                tracing::debug!(bridge, server, error, "cannot connect");
+            }
+            let other = self.memory.change(&server, |known| known.failed(version, hint));
+            recollection::keep(&self.memory.get(), &self.slot);
+            if let Some(other) = other {
+                tracing::info!(bridge, server, "going on with MQTT 3.1.1");
+                version = other;
+                continue;
+            }
+            match moved {
+                Some(reference) => {
+                    if supervision.servers.moved(target, reference.as_deref(), now) {
+                        tracing::info!(bridge, server, reference, "the server sends us to another");
+                    }
+                }
+                None => supervision.servers.failed(target, trouble, now),
+            }
+            return None;
+        }
+    }
+
+    /// Drives a link until it ends, and judges that.
+    async fn live(
+        &self,
+        target: &Target,
+        connected: Connected,
+        supervision: &mut Supervision,
+        cancelled: &CancellationToken,
+    ) {
+        let Connected { welcome, answers, version } = connected;
+        let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
+        tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
+        self.health.connected();
+        self.health.set_warning(BridgeWarning::RefusedSubscription, None);
+        let (began, acknowledged) = (clock::now(), self.slot.progress().1);
+        let end = self.drive(welcome, version, &server, &answers, cancelled).await;
+        self.note_answers(&server, &answers);
+        if cancelled.is_cancelled() {
+            return;
+        }
+        let now = clock::now();
+        let has_acknowledged = self.slot.progress().1 > acknowledged;
+        let is_good = has_acknowledged || now.since(began) >= GOOD_MS;
+        let sign = match &end {
+            Ended::Link(link::End::Peer(Some(ReasonCode::SessionTakenOver))) => Sign::TakenOver,
+            Ended::Link(link::End::Peer(None)) if version == Version::V3 && has_acknowledged => Sign::Closed,
+            _ => Sign::None,
+        };
+        let rival = supervision.takeovers.link_ended(sign, began, now);
+        let (mut reason, mut trouble) = (end.describe(), end.trouble());
+        let parting = answers.parting();
+        if let Some(text) = parting.as_ref().and_then(|parting| parting.text.as_ref()) {
+            reason = format!("{reason} ({text})");
+        }
+        match rival {
+            Rival::None => {}
+            Rival::Perhaps => reason = format!("perhaps another client uses the id {}: {reason}", self.plan.client_id),
+            Rival::Certain => {
+                reason = format!("another client uses the id {}", self.plan.client_id);
+                trouble = Trouble::Rival;
+            }
+        }
+        self.health.disconnected(&reason);
+        if rival == Rival::Certain {
+            let warning = format!("bridge {bridge}: {reason}");
+            self.health.set_warning(BridgeWarning::OtherClient, Some(&warning));
+        }
+        match supervision.complaints.note(&reason, now) {
+            Some(repeated) if rival != Rival::None => tracing::error!(bridge, server, reason, repeated, "link lost"),
+            Some(repeated) => tracing::warn!(bridge, server, reason, repeated, "link lost"),
+            None => tracing::debug!(bridge, server, reason, "link lost"),
+        }
+        if let Some(Parting { reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, .. }) = parting {
+            supervision.servers.moved(target, server.as_deref(), now);
+            return;
+        }
+        supervision.servers.lost(target, trouble, is_good && rival == Rival::None, now);
+    }
+
+    /// Takes what the server has said of subscriptions.
+    fn note_answers(&self, server: &str, answers: &Answers) {
+        for (filter, reason) in answers.take_refused() {
+            let error = format!("the server refused the subscription to {filter}: {reason}");
+            tracing::error!(bridge = self.plan.name, server, error, "nothing comes by this route");
+            self.health.note_error(&error);
+            let warning = format!("bridge {}: {error}", self.plan.name);
+            self.health.set_warning(BridgeWarning::RefusedSubscription, Some(&warning));
+        }
+        if let Some(subscribed) = answers.take_subscribed() {
+            self.memory.change(server, |known| known.subscribed = Some(subscribed));
+            recollection::keep(&self.memory.get(), &self.slot);
         }
     }
 
@@ -174,15 +297,15 @@ impl Bridge {
 
     async fn connect(
         &self,
-        server: &Server,
+        target: &Target,
         version: Version,
         tls: Option<&Arc<ClientConfig>>,
-        first: bool,
-    ) -> Result<Welcome, Failed> {
-        let plan = &self.plan;
-        let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), DIAL_TIMEOUT)
+    ) -> Result<(Welcome, Arc<Answers>), Failed> {
+        let (plan, server) = (&self.plan, &target.server);
+        let began = Instant::now();
+        let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), target.timeout)
             .await
-            .map_err(|error| Failed { error: error.to_string(), version_3: Version3::No })?;
+            .map_err(|error| Failed::to_dial(&error))?;
         let mut connect = Connect::new(version, &plan.client_id);
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
@@ -198,34 +321,43 @@ impl Bridge {
             message_expiry_interval: None,
             forwardable: self.mark.as_forwardable(),
         });
+        let answers = Arc::<Answers>::default();
         let hello = Hello {
             connect,
             subscriptions: &self.subscriptions,
-            always_subscribe: first,
+            subscribed: self.memory.known(&server.to_string()).subscribed,
+            answers: Arc::clone(&answers),
             birth: self.status_message("online"),
             receive: Arc::clone(&self.receive),
-            timeout: DIAL_TIMEOUT,
+            // All of it together has the time of an attempt.
+            timeout: target.timeout.saturating_sub(began.elapsed()),
             hop: Hop { throttling: plan.throttling, ..Hop::default() },
             window: None,
         };
-        link::dial(&self.broker, &self.slot, transport, hello).await.map_err(|error| {
-            let version_3 = match &error {
-                link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => Version3::Wanted,
-                link::DialError::Closed => Version3::Guessed,
-                _ => Version3::No,
-            };
-            Failed { error: error.to_string(), version_3 }
-        })
+        match link::dial(&self.broker, &self.slot, transport, hello).await {
+            Ok(welcome) => Ok((welcome, answers)),
+            Err(link::DialError::Timeout(_)) => Err(Failed::to_greet(link::DialError::Timeout(target.timeout))),
+            Err(error) => Err(Failed::to_greet(error)),
+        }
     }
 
     /// Drives a link until it ends or the gateway stops.
-    async fn drive(&self, welcome: Welcome, version: Version, cancelled: &CancellationToken) -> link::End {
+    async fn drive(
+        &self,
+        welcome: Welcome,
+        version: Version,
+        server: &str,
+        answers: &Answers,
+        cancelled: &CancellationToken,
+    ) -> Ended {
         let Welcome { mut link, server_keep_alive, .. } = welcome;
         let epoch = link.epoch();
-        let keep_alive = server_keep_alive.unwrap_or(self.plan.keep_alive_seconds);
-        let mut ping = tokio::time::interval(Duration::from_secs(u64::from(keep_alive.max(1))));
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.tick().await;
+        // 0 is a server that wants to hear nothing; we still want to know whether it is there.
+        let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
+        let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
+        let mut look = tokio::time::interval(vigil.interval());
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut is_stalled, began) = (false, clock::now());
         let end = {
             let mut run = std::pin::pin!(link.run());
             loop {
@@ -235,24 +367,37 @@ impl Bridge {
                         self.say_goodbye(epoch, version, run.as_mut()).await;
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
-                    _ = ping.tick(), if keep_alive > 0 => self.ping(epoch, keep_alive),
+                    _ = look.tick() => {
+                        self.note_answers(server, answers);
+                        is_stalled |= self.watch(&mut vigil, epoch) == Verdict::Stalled;
+                        if clock::now().since(began) >= CALM_MS {
+                            self.health.set_warning(BridgeWarning::OtherClient, None);
+                        }
+                    }
                 }
             }
         };
         link.end(&end).await;
-        end
+        if is_stalled { Ended::Stalled(self.plan.ack_timeout) } else { Ended::Link(end) }
     }
 
-    /// Keeps the link alive, and ends it where nothing has come for one and a half keep alives.
-    fn ping(&self, epoch: u64, keep_alive: u16) {
-        if clock::now().since(self.slot.last_heard()) > u64::from(keep_alive) * 1500 {
-            self.slot.close(Some(epoch), ReasonCode::KeepAliveTimeout);
-            return;
+    /// Looks whether the link is alive, and does what that wants.
+    fn watch(&self, vigil: &mut Vigil, epoch: u64) -> Verdict {
+        let (in_flight, acknowledged) = self.slot.progress();
+        let seen = Seen { heard: self.slot.last_heard(), in_flight, acknowledged };
+        let verdict = vigil.look(seen, clock::now());
+        match verdict {
+            Verdict::Well => {}
+            Verdict::Ping => {
+                let mut bytes = Vec::new();
+                Packet::PingReq.encode(Version::V5, &mut bytes);
+                self.slot.send(epoch, &bytes);
+                self.slot.flush_now();
+            }
+            Verdict::Silent => self.slot.close(Some(epoch), ReasonCode::KeepAliveTimeout),
+            Verdict::Stalled => self.slot.close(Some(epoch), ReasonCode::UnspecifiedError),
         }
-        let mut bytes = Vec::new();
-        Packet::PingReq.encode(Version::V5, &mut bytes);
-        self.slot.send(epoch, &bytes);
-        self.slot.flush_now();
+        verdict
     }
 
     /// Lets what is in flight settle for a moment, says `offline`, then DISCONNECT.
@@ -297,42 +442,86 @@ impl Bridge {
     }
 }
 
-/// What is told of what waits.
-fn backlog_of(waiting: &Waiting, last_set_aside: Option<SetAside>) -> Backlog {
-    let &Waiting { queued, queued_bytes, oldest, in_flight, set_aside: (set_aside, _), counts, .. } = waiting;
-    let Counts { dropped, expired, resent, qos2_resent, qos2_downgraded, .. } = counts;
-    Backlog {
-        queued,
-        queued_bytes,
-        oldest,
-        in_flight,
-        is_full: waiting.is_full(),
-        dropped,
-        expired,
-        resent,
-        qos2_resent,
-        qos2_downgraded,
-        set_aside,
-        last_set_aside: last_set_aside.map(|SetAside { topic, reason }| format!("{topic}: {reason}")),
-        sent: waiting.sent,
-        received: waiting.received,
-    }
+/// What a bridge learns while it runs.
+struct Supervision {
+    servers: Servers,
+    takeovers: Takeovers,
+    complaints: Complaints,
+}
+
+/// A link that stands.
+struct Connected {
+    welcome: Welcome,
+    answers: Arc<Answers>,
+    version: Version,
 }
 
 /// Why there is no connection.
 struct Failed {
     error: String,
-    version_3: Version3,
+    trouble: Trouble,
+    hint: Hint,
+    /// Whether the server sends us away, and where to.
+    moved: Option<Option<String>>,
 }
 
-/// Whether the server should be spoken to in 3.1.1 instead.
-#[derive(Clone, Copy)]
-enum Version3 {
-    /// It said so.
-    Wanted,
-    /// It closed without a word. Some do on a version that they do not know, others because they are not well.
-    Guessed,
-    No,
+impl Failed {
+    fn to_dial(error: &DialError) -> Self {
+        let trouble = match error {
+            DialError::Timeout { .. } => Trouble::Unanswered,
+            _ => Trouble::Network,
+        };
+        Self { error: error.to_string(), trouble, hint: Hint::None, moved: None }
+    }
+
+    fn to_greet(error: link::DialError) -> Self {
+        let text = error.to_string();
+        let (trouble, hint) = match error {
+            link::DialError::Refused {
+                reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, ..
+            } => {
+                return Self { error: text, trouble: Trouble::Busy, hint: Hint::None, moved: Some(server) };
+            }
+            link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => {
+                (Trouble::Protocol, Hint::Wanted)
+            }
+            link::DialError::Refused { reason, .. } => (Trouble::of_refusal(reason), Hint::None),
+            link::DialError::Closed => (Trouble::Network, Hint::Guessed),
+            link::DialError::Timeout(_) => (Trouble::Unanswered, Hint::Unclear),
+            link::DialError::Failed(_) => (Trouble::Protocol, Hint::Unclear),
+        };
+        Self { error: text, trouble, hint, moved: None }
+    }
+}
+
+/// How a link ended.
+enum Ended {
+    Link(link::End),
+    /// Nothing was acknowledged for this time.
+    Stalled(Duration),
+}
+
+impl Ended {
+    fn describe(&self) -> String {
+        match self {
+            Self::Stalled(timeout) => format!("no acknowledgement for {} s", timeout.as_secs_f32()),
+            Self::Link(link::End::Peer(None)) => "the server closed the connection".into(),
+            Self::Link(link::End::Peer(Some(reason))) => format!("the server said {reason}"),
+            Self::Link(link::End::Protocol(error)) => format!("the server broke the protocol: {error}"),
+            Self::Link(link::End::Transport(error)) => error.to_string(),
+            Self::Link(link::End::TakenOver) => "another connection of this bridge".into(),
+            Self::Link(link::End::Closed(ReasonCode::KeepAliveTimeout)) => "the server went silent".into(),
+            Self::Link(link::End::Closed(reason)) => reason.to_string(),
+        }
+    }
+
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::Link(link::End::Peer(Some(reason))) => Trouble::of_disconnect(*reason),
+            Self::Link(link::End::Protocol(_)) => Trouble::Protocol,
+            _ => Trouble::Network,
+        }
+    }
 }
 
 fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {
@@ -399,16 +588,4 @@ fn subscriptions(routes: &[PlannedRoute]) -> Vec<(TopicFilter, SubscriptionOptio
             (route.remap.from().clone(), options)
         })
         .collect()
-}
-
-fn describe(end: &link::End) -> String {
-    match end {
-        link::End::Peer(None) => "the server closed the connection".into(),
-        link::End::Peer(Some(reason)) => format!("the server said {reason}"),
-        link::End::Protocol(error) => format!("the server broke the protocol: {error}"),
-        link::End::Transport(error) => error.to_string(),
-        link::End::TakenOver => "another connection of this bridge".into(),
-        link::End::Closed(ReasonCode::KeepAliveTimeout) => "the server went silent".into(),
-        link::End::Closed(reason) => reason.to_string(),
-    }
 }

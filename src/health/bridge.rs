@@ -198,7 +198,8 @@ impl BridgeHealth {
         }
         if set_aside > 0 {
             let last = last_set_aside.map(|last| format!("; the last: {last}")).unwrap_or_default();
-            let said = format!("{} of the bridge {} stand aside: the server does not take them", count(set_aside), self.name);
+            let said =
+                format!("{} of the bridge {} stand aside: the server does not take them", count(set_aside), self.name);
             warnings.push(said + &last);
         }
         warnings

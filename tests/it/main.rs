@@ -27,6 +27,7 @@ mod soak;
 mod store_cli;
 mod sys;
 mod transports;
+mod upstream;
 mod v5;
 mod webhook;
 mod will;

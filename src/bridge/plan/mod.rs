@@ -21,6 +21,8 @@ use resolver::{Direction, Resolver};
 pub struct Plan {
     /// Its name in the configuration.
     pub name: String,
+    /// The gateway's name.
+    pub gateway: String,
     /// Brokers to try in this order; at least one.
     pub servers: Vec<Server>,
     /// User name of the CONNECT.
@@ -33,6 +35,8 @@ pub struct Plan {
     pub session_seconds: u32,
     /// Keep alive in seconds, 1 to 65,535.
     pub keep_alive_seconds: u16,
+    /// How long messages in flight may go without any acknowledgement.
+    pub ack_timeout: std::time::Duration,
     /// The version to begin with.
     pub version: Version,
     /// Certificates; `None` means those of the system and none of our own.
@@ -178,12 +182,14 @@ impl Settings {
         }
         let plan = Plan {
             name: bridge.into(),
+            gateway: gateway.into(),
             servers,
             username,
             password: self.password.as_ref().map(|password| password.value.clone()),
             client_id,
             session_seconds: resolver.session(self),
             keep_alive_seconds: resolver.keep_alive(self),
+            ack_timeout: resolver.ack_timeout(self),
             version: self.mqtt,
             tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)),
             send: send.into_iter().flatten().collect(),

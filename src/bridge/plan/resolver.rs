@@ -11,6 +11,7 @@ use crate::settings::{Duration, Endpoint, Located, Mistake, NOT_AVAILABLE_YET, T
 
 const DEFAULT_SESSION: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
+const DEFAULT_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shortest time in which a route sends one message.
 const MIN_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -360,6 +361,14 @@ impl Resolver<'_> {
                 0
             }
         }
+    }
+
+    pub(super) fn ack_timeout(&mut self, settings: &Settings) -> std::time::Duration {
+        let timeout = settings.ack_timeout.unwrap_or(Located::nowhere(DEFAULT_ACK_TIMEOUT));
+        if !(1..=3600).contains(&timeout.value.0.as_secs()) || timeout.value.0 > std::time::Duration::from_secs(3600) {
+            self.mistakes.push(timeout.mistake("`ack_timeout` is 1s to 1h"));
+        }
+        timeout.value.0
     }
 
     pub(super) fn tls(&mut self, tls: &Located<Tls>, settings: &Settings, folder: &Path) -> TlsFiles {

@@ -25,6 +25,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(plan.servers, [Server { host: "cloud".into(), port: 8883, tls: true }]);
     assert_eq!(plan.client_id, "edge-01-cloud");
     assert_eq!((plan.session_seconds, plan.keep_alive_seconds, plan.version), (604_800, 30, Version::V5));
+    assert_eq!(plan.ack_timeout, std::time::Duration::from_secs(30));
     let route = &plan.send[0];
     assert_eq!(route.remap.from().as_str(), "edge-01/#");
     assert_eq!((route.qos, route.retain), (RouteQos::AtMost(QoS::ExactlyOnce), Retain::Keep));
@@ -147,6 +148,8 @@ fn what_no_server_would_take_is_refused() {
         (r#""url": ["http://a"]"#, "`http://` is no broker"),
         (r#""url": ["a:1883"]"#, "`a:1883` is no URL of a broker"),
         (r#""url": ["mqtt://a"], "keep_alive": "500ms""#, "`keep_alive` is 1s to 65535s, in whole seconds"),
+        (r#""url": ["mqtt://a"], "ack_timeout": "500ms""#, "`ack_timeout` is 1s to 1h"),
+        (r#""url": ["mqtt://a"], "ack_timeout": "3601s""#, "`ack_timeout` is 1s to 1h"),
         (r#""url": ["mqtt://a"], "session": "50000d""#, "a session is kept for at most 49710d"),
         (r#""url": ["mqtt://a"], "password": "x""#, "a `password` wants a `username`"),
         (r#""url": ["mqtt://a"], "client_id": """#, "a client id has 1 to 65535 characters, none of them U+0000"),

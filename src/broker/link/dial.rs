@@ -1,11 +1,13 @@
 //! Dialling: we send CONNECT, the server answers, and from then on the link is like any other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
 use super::exchange::{Dialled, Exchange, ReceiveRoute};
+use super::told::Answers;
 use super::{End, Io, Link, read_packet, split};
 use crate::broker::Broker;
 use crate::broker::session_slot::{Attachment, Hop, SessionSlot};
@@ -14,9 +16,12 @@ use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Receiver, Sender};
-use crate::mqtt::packet::{Connect, Publish, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions};
+use crate::mqtt::packet::{
+    Connect, Publish, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Unsubscribe, UnsubscribeFilters,
+};
+use crate::mqtt::properties::UserProperties;
 use crate::mqtt::session::SUBSCRIBE_PACKET_ID;
-use crate::mqtt::{Packet, ReasonCode, Side, TopicFilter, Version};
+use crate::mqtt::{Packet, QoS, ReasonCode, Side, TopicFilter, Version};
 use crate::net::Transport;
 use crate::store::{Batch, Journal, Record, Ticket};
 
@@ -34,8 +39,11 @@ pub struct Hello<'a> {
     pub connect: Connect<'a>,
     /// What is subscribed, with the QoS of each.
     pub subscriptions: &'a [(TopicFilter, SubscriptionOptions)],
-    /// Whether to subscribe although the server still has the session: nobody knows what it subscribed to before.
-    pub always_subscribe: bool,
+    /// What the session was subscribed to when it was used last, if the server still has it: what is missing is
+    /// subscribed then, what is no more in `subscriptions` is unsubscribed. `None` where nobody knows.
+    pub subscribed: Option<BTreeMap<String, QoS>>,
+    /// Takes what the server says apart from messages.
+    pub answers: Arc<Answers>,
     /// Sent before anything of the queue, at QoS 0.
     pub birth: Option<Publish<'a>>,
     /// What becomes of messages that come.
@@ -69,12 +77,14 @@ pub enum DialError {
         reason: ReasonCode,
         /// What it said for people.
         text: Option<String>,
+        /// Another server to use.
+        server: Option<String>,
     },
     /// The server closed without an answer.
     #[error("the server closed the connection before CONNACK")]
     Closed,
     /// No answer came in time.
-    #[error("no CONNACK within {} s", .0.as_secs())]
+    #[error("no CONNACK within {} s", .0.as_secs_f32())]
     Timeout(Duration),
     /// The transport failed, or what came was no MQTT.
     #[error("{0}")]
@@ -127,7 +137,7 @@ pub async fn dial(
     broker.metrics.sent.add(Tally::packet(bytes.len()));
     broker.metrics.received.add(Tally::packet(length));
     if let Some(reason) = refusal_in_version_3(&input) {
-        return Err(DialError::Refused { reason, text: None });
+        return Err(DialError::Refused { reason, text: None, server: None });
     }
     // Decoded a second time, so that what it borrows lives here; the receiver knows only that it has come.
     let Ok(Framing::Complete(frame, _)) = split_frame(&input, limits.packet_bytes) else {
@@ -139,22 +149,27 @@ pub async fn dial(
             return Err(DialError::Refused {
                 reason: disconnect.reason,
                 text: disconnect.reason_string.map(Into::into),
+                server: disconnect.server_reference.map(Into::into),
             });
         }
         Ok(other) => return Err(DialError::Failed(format!("the server sent {} instead of CONNACK", other.name()))),
         Err(error) => return Err(DialError::Failed(error.to_string())),
     };
     if connack.reason != ReasonCode::Success {
-        return Err(DialError::Refused { reason: connack.reason, text: connack.reason_string.map(Into::into) });
+        return Err(DialError::Refused {
+            reason: connack.reason,
+            text: connack.reason_string.map(Into::into),
+            server: connack.server_reference.map(Into::into),
+        });
     }
     let sender = Sender::new(version, connack.maximum_packet_size, connack.topic_alias_maximum);
     let mut prelude = Vec::new();
-    if let Some(birth) = &hello.birth {
+    if let Some(mut birth) = hello.birth {
+        birth.retain &= connack.retain_available;
         birth.encode(version, &mut prelude);
     }
-    if !hello.subscriptions.is_empty() && (hello.always_subscribe || !connack.session_present) {
-        encode_subscribe(version, hello.subscriptions, &mut prelude);
-    }
+    let known = if connack.session_present { hello.subscribed } else { Some(BTreeMap::new()) };
+    encode_subscriptions(version, hello.subscriptions, known, &hello.answers, &mut prelude);
     let now = clock::now();
     let mut batch = Batch::default();
     slot.heard(now);
@@ -190,7 +205,8 @@ pub async fn dial(
     broker.router.finish(&mut batch);
     let partial = input.split_off(length);
     let connected = Connected { slot: Arc::clone(slot), epoch };
-    let dialled = Dialled { receive: hello.receive, resumed_at: session_present.then_some(now) };
+    let dialled =
+        Dialled { receive: hello.receive, resumed_at: session_present.then_some(now), answers: hello.answers };
     let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })
@@ -224,8 +240,38 @@ fn is_closed(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
 }
 
+/// Makes the session's subscriptions those that are wanted; `known` are those that it has.
+fn encode_subscriptions(
+    version: Version,
+    wanted: &[(TopicFilter, SubscriptionOptions)],
+    known: Option<BTreeMap<String, QoS>>,
+    answers: &Answers,
+    into: &mut Vec<u8>,
+) {
+    let is_known = |filter: &TopicFilter, qos: QoS| {
+        known.as_ref().is_some_and(|known| known.get(filter.as_str()).is_some_and(|known| *known == qos))
+    };
+    let missing: Vec<_> = wanted.iter().filter(|(filter, options)| !is_known(filter, options.qos)).collect();
+    let is_wanted = |known: &str| wanted.iter().any(|(filter, _)| filter.as_str() == known);
+    let superfluous: Vec<String> =
+        known.iter().flatten().map(|(filter, _)| filter).filter(|filter| !is_wanted(filter)).cloned().collect();
+    for filter in &superfluous {
+        let mut filters = Vec::new();
+        UnsubscribeFilters::put(&mut filters, filter);
+        let unsubscribe = Unsubscribe {
+            packet_id: SUBSCRIBE_PACKET_ID,
+            user_properties: UserProperties::default(),
+            filters: UnsubscribeFilters::new(&filters),
+        };
+        unsubscribe.encode(version, into);
+    }
+    encode_subscribe(version, &missing, into);
+    let missing = missing.into_iter().map(|(filter, options)| (filter.clone(), options.qos));
+    answers.begin(known.unwrap_or_default(), missing, superfluous);
+}
+
 /// One SUBSCRIBE for each filter: servers limit the filters of one, and refuse one by one.
-fn encode_subscribe(version: Version, subscriptions: &[(TopicFilter, SubscriptionOptions)], into: &mut Vec<u8>) {
+fn encode_subscribe(version: Version, subscriptions: &[&(TopicFilter, SubscriptionOptions)], into: &mut Vec<u8>) {
     for (filter, options) in subscriptions {
         let options = match version {
             // 3.1.1 knows the QoS alone.
@@ -237,7 +283,7 @@ fn encode_subscribe(version: Version, subscriptions: &[(TopicFilter, Subscriptio
         let subscribe = Subscribe {
             packet_id: SUBSCRIBE_PACKET_ID,
             subscription_identifier: None,
-            user_properties: crate::mqtt::properties::UserProperties::default(),
+            user_properties: UserProperties::default(),
             filters: SubscribeFilters::new(&filters),
         };
         subscribe.encode(version, into);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::promises::{Promise, Promises, Waiting};
 use super::reading::Reading;
+use super::told::Answers;
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::delivery::Delivery;
@@ -83,6 +84,8 @@ pub(super) struct Dialled {
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When it resumed a session that the server still had.
     pub(super) resumed_at: Option<Millis>,
+    /// What the server says apart from messages.
+    pub(super) answers: Arc<Answers>,
 }
 
 impl Exchange {
@@ -148,10 +151,15 @@ impl Exchange {
                 Packet::PingResp.encode(self.version, &mut reading.replies);
                 reading.unbound.push(begin..reading.replies.len());
             }
-            Packet::PingResp | Packet::UnsubAck(_) => {}
+            Packet::PingResp => {}
             Packet::SubAck(suback) => {
-                for reason in suback.reasons().filter(|reason| reason.is_error()) {
-                    tracing::error!(client = %self.slot.client_id(), %reason, "the server refused a subscription");
+                if let Some(dialled) = &self.dialled {
+                    dialled.answers.handle_suback(suback);
+                }
+            }
+            Packet::UnsubAck(_) => {
+                if let Some(dialled) = &self.dialled {
+                    dialled.answers.handle_unsuback();
                 }
             }
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect),
@@ -471,6 +479,9 @@ impl Exchange {
     }
 
     fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), CodecError> {
+        if let Some(dialled) = &self.dialled {
+            dialled.answers.handle_disconnect(disconnect);
+        }
         if let Some(seconds) = disconnect.session_expiry_interval {
             if !self.slot.is_durable() && seconds > 0 {
                 return Err(CodecError::protocol("a session expiry interval raised from 0 [MQTT-3.1.2-23]"));

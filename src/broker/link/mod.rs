@@ -4,11 +4,13 @@
 //! delivered to its session is written by whoever ends the turn (sockets) or by this task (streams).
 
 mod accept;
+
 mod dial;
 mod exchange;
 mod pace;
 mod promises;
 mod reading;
+mod told;
 
 use std::future::poll_fn;
 use std::io;
@@ -25,6 +27,7 @@ use tokio_util::io::poll_read_buf;
 pub use accept::{Standing, drive, enter};
 pub use dial::{DialError, Hello, Welcome, dial};
 pub use exchange::ReceiveRoute;
+pub use told::{Answers, Parting};
 
 use super::buffers::{self, SCRATCH_BYTES};
 use super::outbox::Outbox;

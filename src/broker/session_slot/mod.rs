@@ -17,6 +17,7 @@ mod notes;
 mod outgoing;
 mod paging;
 mod restore;
+mod stall;
 mod wire;
 
 use std::collections::VecDeque;
@@ -73,6 +74,8 @@ pub struct SessionSlot {
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
     refusing: AtomicBool,
+    /// Acknowledgements that have come so far.
+    acknowledged: AtomicU64,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -224,6 +227,7 @@ impl SessionSlot {
             passed: Passed::default(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
             metrics,
         })
     }
@@ -513,6 +517,7 @@ impl SessionSlot {
             return false;
         }
         let (version, is_dialled) = (wire.sender.version(), wire.is_dialled());
+        self.note_acknowledged(acknowledgements.len());
         let mut out_of_turn = false;
         for acknowledgement in acknowledgements {
             let session = &mut outgoing.session;
