@@ -54,8 +54,8 @@ mod tests {
         settings.resolve("edge", &Located::nowhere(name.to_owned()), Path::new("/")).unwrap()
     }
 
-    fn refused(plans: [Plan; 2]) -> Vec<String> {
-        loops(&plans).into_iter().map(|mistake| mistake.message).collect()
+    fn refused(plans: &[Plan; 2]) -> Vec<String> {
+        loops(plans).into_iter().map(|mistake| mistake.message).collect()
     }
 
     #[test]
@@ -67,12 +67,12 @@ mod tests {
             [("3.1.1", "5", true), ("5", "3.1.1", true), ("3.1.1", "3.1.1", true), ("5", "5", false)]
         {
             let expected = if is_refused { vec![message] } else { vec![] };
-            assert_eq!(refused([out(one), plan("in", other, "mqtt://hub:1883", back)]), expected, "{one} {other}");
-            assert_eq!(refused([plan("in", other, "mqtt://hub", back), out(one)]), expected, "{one} {other}");
+            assert_eq!(refused(&[out(one), plan("in", other, "mqtt://hub:1883", back)]), expected, "{one} {other}");
+            assert_eq!(refused(&[plan("in", other, "mqtt://hub", back), out(one)]), expected, "{one} {other}");
         }
         let elsewhere = r#""receive": [{"from": "site/+", "to": "b/+"}]"#;
         for (url, routes) in [("mqtt://other", back), ("mqtt://hub:1884", back), ("mqtt://hub", elsewhere)] {
-            assert_eq!(refused([out("3.1.1"), plan("in", "3.1.1", url, routes)]), [""; 0]);
+            assert_eq!(refused(&[out("3.1.1"), plan("in", "3.1.1", url, routes)]), [""; 0]);
         }
     }
 }

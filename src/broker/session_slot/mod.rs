@@ -12,10 +12,12 @@
 mod aside;
 mod flush;
 mod hop;
+mod identity;
 mod lifetime;
 mod notes;
 mod outgoing;
 mod paging;
+mod passed;
 mod restore;
 mod stall;
 mod wire;
@@ -27,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::delivery::Delivery;
 use super::delivery_queue::{Entry, QueueLimits};
 use super::lanes::{self, Queues};
-use crate::metrics::{BrokerMetrics, Counter, Tally};
+use crate::metrics::BrokerMetrics;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::session::{Inbound, Outbound, Released, Settled};
 use crate::mqtt::via::GatewayId;
@@ -40,6 +42,7 @@ pub use lifetime::{Attachment, Due, Will};
 pub use outgoing::Counts;
 use outgoing::{Attached, Outgoing};
 pub(super) use paging::PagedEntry;
+use passed::Passed;
 pub(super) use restore::Past;
 use wire::Header;
 
@@ -143,13 +146,6 @@ pub struct Waiting {
     pub is_connected: bool,
 }
 
-/// Messages that a bridge's connections have sent and received.
-#[derive(Debug, Default)]
-pub(super) struct Passed {
-    pub(super) sent: Counter,
-    pub(super) received: Counter,
-}
-
 /// How soon a message would be sent, from never to at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Readiness {
@@ -235,40 +231,6 @@ impl SessionSlot {
     /// The client identifier.
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
-    }
-
-    /// Who has published its messages: the client identifier; or the name of a bridge behind U+0000, which no client
-    /// identifier has [MQTT-1.5.4-2], because a client may have the name of a bridge.
-    pub fn publisher(&self) -> &Arc<str> {
-        &self.publisher
-    }
-
-    /// Has all messages that go out and come in marked as having passed the gateway `id`. To be called before there is a
-    /// connection.
-    pub fn mark_with(&self, id: GatewayId) {
-        // It does not change as long as the gateway runs.
-        let _ = self.via.set(id);
-    }
-
-    /// What its messages are marked with.
-    pub fn mark(&self) -> Option<GatewayId> {
-        self.via.get().copied()
-    }
-
-    /// Counts what its connection has received.
-    pub(super) fn note_received(&self, tally: Tally) {
-        self.metrics.received.add(tally);
-        if self.is_bridge() {
-            self.passed.received.add(tally.publishes);
-        }
-    }
-
-    /// Counts what was handed to its connection to be sent.
-    fn note_sent(&self, tally: Tally) {
-        self.metrics.sent.add(tally);
-        if self.is_bridge() {
-            self.passed.sent.add(tally.publishes);
-        }
     }
 
     /// Its queue in the journal.
