@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients, socat
-# and libfaketime, and PyPI's pymodbus, paho-mqtt, pyserial and prometheus-client in a virtual environment. Debian's
-# packages are unpacked, never installed, so no root is needed, nothing outside .peers/ changes and no service is
-# started. From Debian's source packages of mosquitto come the packet sequences that its project tests its own broker
-# with.
+# Installs the test peers that are missing, beside the build in .peers/: Debian's mosquitto, its clients, socat,
+# libfaketime, nats-server and rabbitmq-server with Erlang, and PyPI's pymodbus, paho-mqtt, pyserial and
+# prometheus-client in a virtual environment. Debian's packages are unpacked, never installed, so no root is needed,
+# nothing outside .peers/ changes and no service is started. From Debian's source packages of mosquitto come the packet
+# sequences that its project tests its own broker with.
 #
 #   tests/peers.sh          prints a line per peer; does nothing when all are there
 #
@@ -12,6 +12,8 @@ set -euo pipefail
 
 TOOLS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd socat)
 DEBIAN_PACKAGES=(mosquitto mosquitto-clients socat)
+# What rabbitmq-server's package asks for and its broker with MQTT does without.
+UNUSED='logrotate libpopt0 erlang-ftp erlang-snmp erlang-tftp'
 # The one for programs of several threads.
 FAKETIME=libfaketimeMT.so.1
 PYTHON_PACKAGES=(pymodbus==3.16.1 paho-mqtt==2.2.0 pyserial==3.5 prometheus-client==0.26.0)
@@ -69,7 +71,7 @@ use_own_package_lists() {
 # is left out: the older one that is there serves.
 missing_packages() {
   apt-get "${apt_options[@]}" install --simulate --no-install-recommends "$@" 2>>"$log" |
-    awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
+    awk -v unused=" $UNUSED " '$1 == "Inst" && $3 !~ /^\[/ && !index(unused, " " $2 " ") { print $2 }'
 }
 
 download() {
@@ -138,6 +140,71 @@ install_tools() {
     [ -n "$program" ] || fail "$tool is in none of the packages ${DEBIAN_PACKAGES[*]}: see $log"
     write_wrapper "$tool" "$program"
   done
+}
+
+# nats-server is one program.
+install_nats() {
+  local program
+  [ ! -x "$peers/bin/nats-server" ] || return 0
+  if program=$(on_machine nats-server); then
+    ln -sfn "$program" "$peers/bin/nats-server"
+    return 0
+  fi
+  echo "peers: unpacking nats-server"
+  missing=nats-server
+  unpack_debian nats-server
+  program=$(cd "$peers" && find debian -path '*bin/nats-server' | head -n 1)
+  [ -n "$program" ] || fail "Debian's nats-server holds no nats-server: see $log"
+  write_wrapper nats-server "$program"
+}
+
+# first_folder NAME: a folder of that pattern among what was unpacked, or on the machine.
+first_folder() {
+  # shellcheck disable=SC2086 # the pattern is to be expanded
+  ls -d "$peers"/debian/usr/lib/$1 /usr/lib/$1 2>/dev/null | head -n 1 || true
+}
+
+# .peers/bin/rabbitmq-server runs the broker in the foreground with all its files in one folder, and nothing beside it: Erlang's scripts know one place only, RabbitMQ's own want its user, and epmd would be left behind.
+install_rabbitmq() {
+  local erlang runtime rabbitmq library
+  [ ! -x "$peers/bin/rabbitmq-server" ] || return 0
+  if [ -z "$(first_folder 'rabbitmq/lib/rabbitmq_server-*')" ] || [ -z "$(first_folder erlang)" ]; then
+    echo "peers: unpacking rabbitmq-server with Erlang (40 MB)"
+    missing=rabbitmq-server
+    unpack_debian rabbitmq-server
+  fi
+  erlang=$(first_folder erlang)
+  rabbitmq=$(first_folder 'rabbitmq/lib/rabbitmq_server-*')
+  runtime=$(ls -d "$erlang"/erts-*/bin 2>/dev/null | head -n 1 || true)
+  [ -n "$runtime" ] && [ -n "$rabbitmq" ] || fail "Debian's rabbitmq-server holds no broker: see $log"
+  library=$(library_path)
+  # Below .peers/ the folders are named from there, so that it may be moved.
+  erlang=${erlang/#$peers/\$peers} runtime=${runtime/#$peers/\$peers} rabbitmq=${rabbitmq/#$peers/\$peers}
+  cat >"$peers/bin/rabbitmq-server.new" <<WRAPPER
+#!/bin/sh
+# rabbitmq-server FOLDER DISTRIBUTION_PORT: with FOLDER/rabbitmq.conf and FOLDER/enabled_plugins; all it writes is in FOLDER.
+set -eu
+peers=\$(dirname "\$(dirname "\$(readlink -f "\$0")")")
+LD_LIBRARY_PATH="$library\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+ROOTDIR="$erlang" BINDIR="$runtime" EMU=beam PROGNAME=erl
+RABBITMQ_HOME="$rabbitmq"
+HOME=\$1 ERL_LIBS=\$RABBITMQ_HOME/plugins ERL_CRASH_DUMP_SECONDS=0
+RABBITMQ_BASE=\$1 RABBITMQ_MNESIA_BASE=\$1/mnesia RABBITMQ_LOG_BASE=\$1/log RABBITMQ_LOGS=- RABBITMQ_PID_FILE=\$1/pid
+RABBITMQ_CONFIG_FILE=\$1/rabbitmq.conf RABBITMQ_ENABLED_PLUGINS_FILE=\$1/enabled_plugins RABBITMQ_CONF_ENV_FILE=/dev/null
+RABBITMQ_FEATURE_FLAGS_FILE=\$1/feature_flags RABBITMQ_GENERATED_CONFIG_DIR=\$1/config SYS_PREFIX=
+RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_DIST_PORT=\$2
+export LD_LIBRARY_PATH ROOTDIR BINDIR EMU PROGNAME HOME ERL_LIBS ERL_CRASH_DUMP_SECONDS SYS_PREFIX
+export RABBITMQ_HOME RABBITMQ_BASE RABBITMQ_MNESIA_BASE RABBITMQ_LOG_BASE RABBITMQ_LOGS RABBITMQ_PID_FILE RABBITMQ_CONFIG_FILE
+export RABBITMQ_ENABLED_PLUGINS_FILE RABBITMQ_CONF_ENV_FILE RABBITMQ_FEATURE_FLAGS_FILE RABBITMQ_GENERATED_CONFIG_DIR
+export RABBITMQ_NODENAME RABBITMQ_DIST_PORT
+# A node that has its name already asks no epmd; Erlang takes the given port for that of every node.
+exec "\$BINDIR/erlexec" -noinput -boot start_sasl -s rabbit boot +W w +B i +S 2 +sbwt none +sbwtdcpu none +sbwtdio none \\
+  -sname "\$RABBITMQ_NODENAME" -start_epmd false -erl_epmd_port "\$2" \\
+  -kernel inet_dist_use_interface '{127,0,0,1}' -kernel inet_dist_listen_min "\$2" -kernel inet_dist_listen_max "\$2" \\
+  -kernel prevent_overlapping_partitions false -syslog logger '[]' -syslog syslog_error_logger false
+WRAPPER
+  chmod +x "$peers/bin/rabbitmq-server.new"
+  mv -f "$peers/bin/rabbitmq-server.new" "$peers/bin/rabbitmq-server"
 }
 
 # The library that sets the clock of the program that it is loaded into. Only its name is the same on every system.
@@ -253,9 +320,11 @@ install_sequences() {
 : >"$log"
 install_tools
 install_faketime
+install_nats
+install_rabbitmq
 install_python
 install_sequences
-for tool in "${TOOLS[@]}"; do
+for tool in "${TOOLS[@]}" nats-server rabbitmq-server; do
   if [ -L "$peers/bin/$tool" ]; then
     printf 'peers: %-17s %s\n' "$tool" "$(readlink "$peers/bin/$tool")"
   else

@@ -1,10 +1,11 @@
 //! The brokers that are measured: started with an empty store each time, ended when dropped, asked what they used.
 
+use super::process::{as_whoever_we_are, cpu_of, free_port, mosquitto, on_core_0};
 use std::fmt;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const EDGEWAY: &str = r#"
@@ -66,13 +67,7 @@ impl Broker {
         let text = text.replace("@PORT@", &port.to_string()).replace("@DIR@", &folder.display().to_string());
         let configuration = folder.join("configuration");
         std::fs::write(&configuration, text).expect("the folder can be written");
-        let mut command = match has_taskset() {
-            true => Command::new("taskset"),
-            false => Command::new(&program),
-        };
-        if has_taskset() {
-            command.args(["-c", "0"]).arg(&program);
-        }
+        let mut command = on_core_0(&program);
         match kind {
             Kind::Edgeway => command.args(["run", "-c"]).arg(&configuration),
             Kind::Mosquitto => command.arg("-c").arg(&configuration),
@@ -85,15 +80,7 @@ impl Broker {
 
     /// What it used since its start.
     pub fn usage(&self) -> Usage {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the broker is running");
-        // After the name in parentheses; the 12th and 13th are user and system time in hundredths of a second.
-        let fields: Vec<&str> = stat.rsplit_once(')').expect("it has a name").1.split_ascii_whitespace().collect();
-        let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
-        Usage {
-            cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
-            device_bytes: device_bytes(&self.folder),
-            at: Instant::now(),
-        }
+        Usage { cpu: cpu_of(self.child.id()), device_bytes: device_bytes(&self.folder), at: Instant::now() }
     }
 
     fn await_listening(&mut self) {
@@ -131,37 +118,4 @@ fn device_bytes(folder: &Path) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
     let sectors: u64 = stat.split_ascii_whitespace().nth(6)?.parse().ok()?;
     Some(sectors * 512)
-}
-
-/// Debian's, as `make peers` installed it.
-pub fn mosquitto() -> Option<PathBuf> {
-    let folder = std::env::var_os("EDGEWAY_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"), PathBuf::from);
-    Some(folder.join("bin/mosquitto")).filter(|program| program.exists())
-}
-
-/// Puts this process on core 1, before it has threads; whether that was possible.
-pub fn pin_ourselves() -> bool {
-    let process = std::process::id().to_string();
-    has_taskset()
-        && Command::new("taskset")
-            .args(["-cp", "1", &process])
-            .stdout(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
-}
-
-fn has_taskset() -> bool {
-    Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-/// Started by root it would become a user that this machine may not have.
-fn as_whoever_we_are(configuration: &str) -> String {
-    let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
-    format!("{configuration}{user}")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }

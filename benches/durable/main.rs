@@ -19,9 +19,12 @@
 
 mod broker;
 mod load;
+#[path = "../common/process.rs"]
+mod process;
 
 use self::broker::{Broker, Kind, Usage};
 use self::load::{Load, Outcome};
+use self::process::number;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,9 +50,9 @@ struct Figures {
 fn main() -> ExitCode {
     let seconds = Duration::from_secs(number("EDGEWAY_DURABLE_SECONDS", 5));
     let rounds = number("EDGEWAY_DURABLE_ROUNDS", 3);
-    let is_pinned = broker::pin_ourselves();
+    let is_pinned = process::pin_ourselves();
     let mut brokers = vec![Kind::Edgeway];
-    match broker::mosquitto() {
+    match process::mosquitto() {
         Some(_) => brokers.push(Kind::Mosquitto),
         None => println!("mosquitto is not there (`make peers`): edgeway alone\n"),
     }
@@ -171,9 +174,4 @@ fn median<T>(all: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     let mut figures: Vec<f64> = all.iter().map(figure).collect();
     figures.sort_unstable_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty());
-    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }

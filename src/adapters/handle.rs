@@ -243,6 +243,7 @@ mod tests {
                 quality: Quality::Good,
                 device: device.into(),
                 point: None,
+                form: Default::default(),
             };
             MessageBuilder::new(&TopicName::new("t").unwrap(), b"1").reading(Arc::new(reading)).build()
         };

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::topics::Names;
 use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
-use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
+use crate::mqtt::{Form, Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
 use crate::settings::{Duration, Located, Mistake, Qos, Template};
 
 /// How often devices are read where nothing else is said.
@@ -38,7 +39,7 @@ impl Publishing {
             topic: inner.topic.clone().or_else(|| self.topic.clone()),
             qos: inner.qos.or(self.qos),
             retain: inner.retain.or(self.retain),
-            payload: inner.payload.or(self.payload),
+            payload: inner.payload.clone().or_else(|| self.payload.clone()),
         }
     }
 
@@ -54,7 +55,7 @@ impl Publishing {
 
     /// The shape of the payload, or the default.
     pub fn format(&self) -> PayloadFormat {
-        self.payload.unwrap_or_default()
+        self.payload.clone().unwrap_or_default()
     }
 }
 
@@ -123,13 +124,13 @@ pub struct Point {
 
 impl Point {
     /// A point that publishes on `topic`.
-    pub fn new(topic: TopicName, device: Arc<str>, name: &str, publishing: &Publishing, reporting: &Reporting) -> Self {
+    pub fn new(names: Names<'_>, name: &str, topic: TopicName, publishing: &Publishing, reporting: &Reporting) -> Self {
         Self {
             topic,
-            device,
+            device: names.device.as_str().into(),
             name: name.into(),
             unit: reporting.unit.as_deref().map(Arc::from),
-            format: publishing.format(),
+            format: publishing.format().bound(names.gateway),
             qos: publishing.qos(),
             retain: publishing.retain(),
             round: reporting.round.map(|digits| digits.value),
@@ -148,8 +149,8 @@ impl Point {
     }
 
     /// Shape of the payload.
-    pub fn format(&self) -> PayloadFormat {
-        self.format
+    pub fn format(&self) -> &PayloadFormat {
+        &self.format
     }
 
     /// Rounds where the point says so.
@@ -179,14 +180,16 @@ impl Point {
         if !is_due {
             return None;
         }
-        let reading = Reading {
+        let mut reading = Reading {
             sampled,
             unit: self.unit.clone(),
             quality: if value.is_some() { Quality::Good } else { Quality::Bad },
             device: Arc::clone(&self.device),
             point: Some(Arc::clone(&self.name)),
+            form: Form::default(),
         };
-        let payload = payload::encode(self.format, self.topic.as_str(), value.as_ref(), &reading)?;
+        let (payload, form) = payload::encode(&self.format, self.topic.as_str(), value.as_ref(), &reading)?;
+        reading.form = form;
         Some(
             MessageBuilder::new(&self.topic, &payload)
                 .qos(self.qos)

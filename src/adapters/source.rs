@@ -102,7 +102,7 @@ impl Source {
             mistakes.extend(check_point_name(plan.name));
             let is_number = !matches!(plan.kind, Some(ValueType::Text | ValueType::Bool));
             mistakes.extend(plan.reporting.mistakes(is_number));
-            match SourcePoint::plan(names, &device, publishing, &plan) {
+            match SourcePoint::plan(names, publishing, &plan) {
                 Ok(point) => {
                     // With `object` one message carries all points, on the topic of the device.
                     let separate = publishing.format() != PayloadFormat::Object;
@@ -121,7 +121,7 @@ impl Source {
         }
         match whole {
             Ok(whole) if mistakes.is_empty() => {
-                Ok(Self { device, whole, format: publishing.format(), points: planned })
+                Ok(Self { device, whole, format: publishing.format().bound(names.gateway), points: planned })
             }
             _ => Err(mistakes),
         }
@@ -196,26 +196,22 @@ impl Source {
     }
 
     fn whole_message(&self, answer: &Json, sampled: Sampled) -> Option<Message> {
-        if let (PayloadFormat::Object, Json::Object(object)) = (self.format, answer) {
+        if let (PayloadFormat::Object, Json::Object(object)) = (&self.format, answer) {
             let values: Vec<(&str, Value)> =
                 object.iter().map(|(name, value)| (name.as_str(), Value::from_json(value))).collect();
             return Some(self.whole.object(values.iter().map(|(name, value)| (*name, Some(value))), sampled));
         }
         let value = (!answer.is_null()).then(|| Value::from_json(answer));
         let quality = if value.is_some() { Quality::Good } else { Quality::Bad };
-        let reading = self.whole.reading(sampled, quality);
-        let bytes = payload::encode(self.format, self.whole.topic.as_str(), value.as_ref(), &reading)?;
-        Some(self.whole.message(&bytes, sampled, quality))
+        let mut reading = self.whole.reading(sampled, quality);
+        let (bytes, form) = payload::encode(&self.format, self.whole.topic.as_str(), value.as_ref(), &reading)?;
+        reading.form = form;
+        Some(self.whole.message(&bytes, reading))
     }
 }
 
 impl SourcePoint {
-    fn plan(
-        names: Names<'_>,
-        device: &Arc<str>,
-        publishing: &Publishing,
-        plan: &PointPlan<'_>,
-    ) -> Result<Self, Mistake> {
+    fn plan(names: Names<'_>, publishing: &Publishing, plan: &PointPlan<'_>) -> Result<Self, Mistake> {
         let publishing = publishing.overridden_by(&plan.publishing);
         let topic = names.point_topic(&publishing, plan.name)?;
         let (scale, offset) = (plan.scale.unwrap_or(Located::nowhere(1.0)), plan.offset.unwrap_or_default());
@@ -226,7 +222,7 @@ impl SourcePoint {
         let reporting = &plan.reporting;
         let numeric = linear != Linear::default() || reporting.round.is_some() || reporting.deadband.is_some();
         Ok(Self {
-            point: Point::new(topic, Arc::clone(device), plan.name, &publishing, reporting),
+            point: Point::new(names, plan.name, topic, &publishing, reporting),
             selector: plan.selector.clone(),
             kind: match plan.kind {
                 None | Some(ValueType::Printed) if numeric => Some(ValueType::Number),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::point::Publishing;
 use crate::mapping::{Value, payload};
-use crate::mqtt::{Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
+use crate::mqtt::{Form, Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
 use crate::settings::{Located, Mistake, Place, Template};
 
 /// What stands for the names in a template.
@@ -90,9 +90,8 @@ impl DeviceTopic {
         })
     }
 
-    /// A message with `payload`, `sampled` then.
-    pub fn message(&self, payload: &[u8], sampled: Sampled, quality: Quality) -> Message {
-        let reading = self.reading(sampled, quality);
+    /// A message with `payload`, which is what `reading` says.
+    pub fn message(&self, payload: &[u8], reading: Reading) -> Message {
         let builder = MessageBuilder::new(&self.topic, payload).qos(self.qos).retain(self.retain);
         builder.reading(Arc::new(reading)).build()
     }
@@ -104,12 +103,13 @@ impl DeviceTopic {
         sampled: Sampled,
     ) -> Message {
         let quality = if points.clone().any(|(_, value)| value.is_some()) { Quality::Good } else { Quality::Bad };
-        self.message(&payload::encode_object(points, sampled), sampled, quality)
+        let reading = Reading { form: Form::Object, ..self.reading(sampled, quality) };
+        self.message(&payload::encode_object(points, sampled), reading)
     }
 
     /// What goes with a message of the whole device.
     pub fn reading(&self, sampled: Sampled, quality: Quality) -> Reading {
-        Reading { sampled, unit: None, quality, device: Arc::clone(&self.device), point: None }
+        Reading { sampled, unit: None, quality, device: Arc::clone(&self.device), point: None, form: Form::default() }
     }
 }
 

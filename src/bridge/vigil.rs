@@ -72,7 +72,7 @@ impl Vigil {
         let is_stuck_since = self.follow(seen, now);
         if let Some(since) = is_stuck_since
             && now.since(since) >= self.ack_timeout_ms
-            && self.pinged_at.is_some_and(|pinged| pinged >= since && heard > pinged)
+            && self.pinged_at.is_some_and(|pinged| pinged >= since && heard >= pinged)
         {
             return Verdict::Stalled;
         }

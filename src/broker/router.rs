@@ -407,6 +407,9 @@ fn hand(
     turn: &mut Turn<'_>,
 ) {
     let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
+    if delivery.route.as_ref().is_some_and(|route| route.payload.leaves_out(publication.reading().map(|r| &**r))) {
+        return;
+    }
     if delivery.route.is_some()
         && slot.is_refusing()
         && delivery.qos.of(publication.qos) != QoS::AtMostOnce

@@ -72,10 +72,26 @@ pub fn correct(sampled: Sampled) -> Sampled {
     if sampled.is_certain() {
         return sampled;
     }
+    sampled.corrected(|at| right_wall_at(at, moment()))
+}
+
+/// A moment of the gateway's clock as the wall has it: also one of a life before, as [`correct`] does.
+pub fn wall_of(at: Millis) -> Sampled {
     let current = moment();
+    match right_wall_at(at, current) {
+        Some(time_ms) => Sampled::at(time_ms),
+        None => {
+            let ago = i64::try_from(current.now.since(at)).unwrap_or(i64::MAX);
+            Sampled { time_ms: current.wall_ms.saturating_sub(ago), uncertain_at: Some(at) }
+        }
+    }
+}
+
+/// What a right clock on the wall said when the gateway's clock said `at`, as far as that is known at the `current`
+/// moment.
+fn right_wall_at(at: Millis, current: Moment) -> Option<i64> {
     let only_this_life = || Continuation::new(current, current.wall_ms, current.is_synchronised);
-    let continuation = continuation().unwrap_or_else(only_this_life);
-    sampled.corrected(|at| continuation.wall_at(at, current))
+    continuation().unwrap_or_else(only_this_life).wall_at(at, current)
 }
 
 fn continuation() -> Option<Continuation> {

@@ -5,8 +5,9 @@
 //! none has, a battery clock that says the same speaks for the wall: without battery, it starts in 1970 itself.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
@@ -34,6 +35,9 @@ const SAME_TIME_MS: u64 = 60_000;
 /// `STA_UNSYNC` of `<sys/timex.h>`.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const UNSYNCHRONISED: i32 = 0x40;
+
+/// So often is it looked whether the wall can be believed by now.
+const LOOK_EVERY_MS: u64 = 100;
 
 static TRUST: AtomicU8 = AtomicU8::new(Trust::Auto as u8);
 /// Once synchronised it is believed as long as the process lives. Where the servers cannot be reached any more, the
@@ -70,13 +74,29 @@ fn is_synchronised() -> bool {
         trust if trust == Trust::Untrusted as u8 => false,
         _ => {
             let was_synchronised = WAS_SYNCHRONISED.load(Ordering::Relaxed);
-            if !was_synchronised && (kernel_says_so() || Path::new(TIMESYNCD_FILE).exists() || battery_clock_agrees()) {
+            if !was_synchronised
+                && is_time_to_look()
+                && (kernel_says_so() || Path::new(TIMESYNCD_FILE).exists() || battery_clock_agrees())
+            {
                 WAS_SYNCHRONISED.store(true, Ordering::Relaxed);
                 return true;
             }
             was_synchronised
         }
     }
+}
+
+/// Whether nobody has looked just now: times are asked for by whoever sends a reading.
+fn is_time_to_look() -> bool {
+    static LOOKED_AT_MS: AtomicU64 = AtomicU64::new(0);
+    static SINCE: OnceLock<Instant> = OnceLock::new();
+    let now_ms = SINCE.get_or_init(Instant::now).elapsed().as_millis() as u64 + LOOK_EVERY_MS;
+    let looked_at_ms = LOOKED_AT_MS.load(Ordering::Relaxed);
+    let is_time = now_ms >= looked_at_ms + LOOK_EVERY_MS;
+    if is_time {
+        LOOKED_AT_MS.store(now_ms, Ordering::Relaxed);
+    }
+    is_time
 }
 
 fn battery_clock_agrees() -> bool {

@@ -94,7 +94,7 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
         topic: is_topic.then(|| gateway.topic.clone()),
         qos: Some(gateway.qos),
         retain: Some(gateway.retain),
-        payload: Some(gateway.payload),
+        payload: Some(gateway.payload.clone()),
     };
     resolved.adapters = settings.adapters().plan(&resolved.gateway, &defaults, is_clean);
     mistakes.append(&mut resolved.adapters.mistakes);

@@ -32,7 +32,7 @@ use std::num::NonZeroU16;
 pub use codec::{CodecError, Frame, Version};
 pub use message::{Message, MessageBuilder, Publication};
 pub use packet::Packet;
-pub use reading::{Quality, Reading, Sampled};
+pub use reading::{Form, Quality, Reading, Sampled};
 pub use reason::ReasonCode;
 pub use remap::Remap;
 pub use topic::{TopicError, TopicFilter, TopicName};

@@ -17,6 +17,8 @@ pub struct Reading {
     pub device: Arc<str>,
     /// The point of the device; `None` where a message carries the whole device.
     pub point: Option<Arc<str>>,
+    /// What the payload of the message is.
+    pub form: Form,
 }
 
 impl Reading {
@@ -57,6 +59,22 @@ impl Sampled {
     }
 }
 
+/// What the payload of a reading's message is: what it takes to make another one of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// The value alone: a number, a truth value or JSON.
+    #[default]
+    Value,
+    /// The value alone, which is a text: `123` is three characters.
+    Text,
+    /// `{"topic":…,"value":…,"unit":…,"time":…,"quality":…}`.
+    Json,
+    /// One object for a whole device, with the time of the sample in it.
+    Object,
+    /// What a template of the user's made of it.
+    Template,
+}
+
 /// How far a reading can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Quality {
@@ -74,7 +92,7 @@ mod tests {
     use super::*;
 
     fn reading(quality: Quality, sampled: Sampled) -> Reading {
-        Reading { sampled, unit: None, quality, device: "d".into(), point: None }
+        Reading { sampled, unit: None, quality, device: "d".into(), point: None, form: Form::Value }
     }
 
     #[test]

@@ -566,6 +566,7 @@ mod tests {
             quality: crate::mqtt::Quality::Good,
             device: "meter".into(),
             point: None,
+            form: Default::default(),
         };
         let topic = TopicName::new("t").unwrap();
         let message = MessageBuilder::new(&topic, b"1").reading(Arc::new(reading)).build();

@@ -168,7 +168,8 @@ impl Settings {
     ) -> Result<Planned, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let points = self.points.iter().filter_map(|(name, point)| plan_point(name, point, &mut mistakes)).collect();
-        let own = Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload };
+        let own =
+            Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload.clone() };
         let publishing = defaults.overridden_by(&own);
         let source = Source::plan(Names { gateway, bus: None, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong)).ok();

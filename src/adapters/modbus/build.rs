@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_serial::DataBits;
@@ -227,14 +226,13 @@ impl Build<'_> {
         if self.mistakes.len() > before {
             return None;
         }
-        let device_name: Arc<str> = device.names.device.as_str().into();
         Some(BusPoint {
             device: device.index,
             table,
             extent: Extent { start: address.0, count },
             content,
             writing,
-            point: point::Point::new(topic, device_name, name, &publishing, &reporting),
+            point: point::Point::new(device.names, name, topic, &publishing, &reporting),
         })
     }
 

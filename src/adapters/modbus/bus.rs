@@ -477,7 +477,7 @@ impl<W: Wire> Bus<W> {
                     continue;
                 }
             };
-            if point.point.format() == PayloadFormat::Object {
+            if *point.point.format() == PayloadFormat::Object {
                 object.push((*index, value));
             } else {
                 messages.extend(point.point.message(value, sampled, now_ms));

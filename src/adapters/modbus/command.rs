@@ -64,7 +64,7 @@ impl<W: Wire> Bus<W> {
         // It is published even if it is what it was.
         point.point.reset();
         let device = point.device;
-        if point.point.format() == PayloadFormat::Object {
+        if *point.point.format() == PayloadFormat::Object {
             // The whole object is read anew.
             self.due[self.poll_of[index]] = Instant::now();
             return;

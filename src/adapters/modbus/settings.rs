@@ -152,21 +152,21 @@ pub struct Point {
 impl Settings {
     /// What the bus says of messages.
     pub fn publishing(&self) -> Publishing {
-        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload.clone() }
     }
 }
 
 impl Device {
     /// What the device says of messages.
     pub fn publishing(&self) -> Publishing {
-        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload.clone() }
     }
 }
 
 impl Point {
     /// What the point says of messages.
     pub fn publishing(&self) -> Publishing {
-        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload }
+        Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload.clone() }
     }
 
     /// When its values are published.
@@ -224,7 +224,10 @@ mod tests {
             "`XYZ` is no order of bytes\nthere are ABCD, CDAB, BADC and DCBA"
         );
         assert!(point(json!({ "holding": 1, "qos": 3 })).starts_with("`3` is not a QoS"));
-        assert!(point(json!({ "holding": 1, "payload": "{value}" })).contains("not available yet"));
+        assert_eq!(
+            point(json!({ "holding": 1, "payload": "{valu}" })),
+            "`{valu}` stands for nothing\ndid you mean `{value}`?"
+        );
         assert!(point(json!({ "holding": 1, "write": { "low": 3 } })).starts_with("unknown field `low`"));
         let device = json!({ "host": "h", "devices": { "d": { "id": 248, "points": {} } } });
         assert_eq!(refused(device), "a unit id is 0 to 247, or 255");

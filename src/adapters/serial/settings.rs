@@ -248,7 +248,8 @@ impl Settings {
         let points =
             self.points.iter().filter_map(|(name, point)| self.plan_point(name, point, &parser, &mut mistakes));
         let points: Vec<PointPlan<'_>> = points.collect();
-        let own = Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload };
+        let own =
+            Publishing { topic: self.topic.clone(), qos: self.qos, retain: self.retain, payload: self.payload.clone() };
         let publishing = defaults.overridden_by(&own);
         let source = Source::plan(Names { gateway, bus: None, device: name }, &publishing, points);
         let source = source.map_err(|wrong| mistakes.extend(wrong));
@@ -467,7 +468,6 @@ mod tests {
             json!({"frame": {"until": "\u{3}"}}),
             json!({"parse": "csv"}),
             json!({"parse": {"binary": {}}}),
-            json!({"payload": "{value} W"}),
             json!({"points": {"a": {"expr": "x * 2"}}}),
         ] {
             let error = serde_json::from_value::<Settings>(settings).unwrap_err().to_string();

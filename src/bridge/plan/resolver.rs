@@ -177,7 +177,7 @@ impl Resolver<'_> {
             except,
             max_age: route.max_age.map(|age| age.value.0),
             payload: match &route.payload {
-                Some(payload) => payload.value.clone(),
+                Some(payload) => payload.value.bound(self.gateway, self.bridge),
                 // What goes into an array must be JSON.
                 None if route.batch.is_some() => HopPayload::Json,
                 None => HopPayload::default(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::{DeliveryQueue, Entry};
-use crate::mapping::hop_payload::Outgoing;
+use crate::clock;
+use crate::mapping::hop_payload::{HopPayload, Outgoing};
 use crate::mqtt::{MessageBuilder, Millis, TopicName};
 
 /// Bytes of a packet around its payload and topic, generously.
@@ -109,7 +110,7 @@ impl Batching {
             if count > 0 {
                 array.push(b',');
             }
-            element(entry, now, &mut array);
+            element(entry, &mut array);
             if count > 0 && (array.len() + 1 > room || count >= max) {
                 // The order of a topic is kept: nothing behind this one goes before it.
                 array.truncate(before);
@@ -154,29 +155,26 @@ fn remap(entry: &Entry, into: &mut String) {
 }
 
 /// Appends what stands for a message in an array.
-fn element(entry: &Entry, now: Millis, into: &mut Vec<u8>) {
-    let outgoing = entry.outgoing(now);
-    let begin = into.len();
-    let is_shaped = entry.delivery.route.as_ref().is_some_and(|route| route.payload.encode(&outgoing, into));
-    if !is_shaped {
-        into.extend_from_slice(outgoing.payload);
-    }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&into[begin..]).is_err() {
-        let text = String::from_utf8_lossy(&into[begin..]).into_owned();
-        into.truncate(begin);
-        into.extend_from_slice(serde_json::Value::String(text).to_string().as_bytes());
+fn element(entry: &Entry, into: &mut Vec<u8>) {
+    let outgoing = entry.outgoing();
+    match &entry.delivery.route {
+        Some(route) => route.payload.encode_element(&outgoing, into),
+        None => HopPayload::AsPublished.encode_element(&outgoing, into),
     }
 }
 
 impl Entry {
     /// What is known of its message when it is sent.
-    pub(in crate::broker) fn outgoing(&self, now: Millis) -> Outgoing<'_> {
+    pub(in crate::broker) fn outgoing(&self) -> Outgoing<'_> {
         let message = &self.message;
         Outgoing {
             topic: message.topic(),
             payload: message.payload(),
             reading: message.reading.as_deref(),
-            arrived_ms: crate::clock::wall_ms() - now.since(self.since) as i64,
+            time: match &message.reading {
+                Some(reading) => clock::correct(reading.sampled),
+                None => clock::wall_of(self.since),
+            },
         }
     }
 }

@@ -62,8 +62,6 @@ pub(super) struct Hopping {
     pub(super) due: Option<Millis>,
     /// When the throttle lets the next message go that it has held.
     throttled_until: Option<Millis>,
-    /// Payloads are shaped here.
-    pub(super) scratch: Vec<u8>,
     /// What messages are marked with, as having passed this gateway.
     pub(super) mark: Option<GatewayId>,
     /// The properties of marked messages are written here.
@@ -73,7 +71,7 @@ pub(super) struct Hopping {
 impl Hopping {
     pub(super) fn new(hop: Hop, mark: Option<GatewayId>, now: Millis) -> Self {
         let throttle = Throttle::new(hop.throttling, now);
-        Self { hop, throttle, due: None, throttled_until: None, scratch: Vec::new(), mark, marked: Vec::new() }
+        Self { hop, throttle, due: None, throttled_until: None, mark, marked: Vec::new() }
     }
 
     /// Whether a message of `rank` may go at `now`. If not, it is noted when.

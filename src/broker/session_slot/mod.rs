@@ -19,6 +19,7 @@ mod outgoing;
 mod paging;
 mod passed;
 mod restore;
+mod shaped;
 mod stall;
 mod wire;
 

@@ -6,14 +6,13 @@ use std::task::Waker;
 
 pub(super) use super::hop::Refused;
 use super::hop::{Hop, Hopping};
+use super::shaped::Made;
 use super::{Attention, MAX_BUFFERED_BYTES, SessionSlot};
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::Entry;
 use crate::broker::lanes::Rank;
 use crate::broker::outbox::{Outbox, SHARED_PAYLOAD_BYTES};
 use crate::broker::turn;
-use crate::clock;
-use crate::mapping::hop_payload::Outgoing;
 use crate::metrics::Tally;
 use crate::mqtt::codec::{Framing, split_frame};
 use crate::mqtt::connection::{Part, Sender};
@@ -233,12 +232,22 @@ impl Wire {
         publication: &Publication<'_>,
         now: Millis,
     ) -> Result<(), Refused> {
-        let (mut payload, mut retain) = (publication.payload, header.retain);
+        let mut retain = header.retain;
         let mut properties = publication.properties;
         let (mut throttle, mut refuses) = (None, None);
         let route = header.delivery.route.as_ref();
+        let made = match route {
+            Some(route) => Made::by(route, publication, self.sender.version(), header.since),
+            None => Made::default(),
+        };
+        let (payload, shared) = match made.payload() {
+            Some(made) => (made, false),
+            None => (publication.payload, publication.payload.len() >= SHARED_PAYLOAD_BYTES),
+        };
+        let mut room = Default::default();
+        let user_properties = made.user_properties(&mut room);
         if let Some(hopping) = &mut self.hopping {
-            let Hopping { hop, scratch, throttle: bucket, mark, marked, .. } = &mut **hopping;
+            let Hopping { hop, throttle: bucket, mark, marked, .. } = &mut **hopping;
             throttle = bucket.as_mut();
             retain &= hop.retain_available;
             refuses = hop.refuses.as_deref();
@@ -247,21 +256,7 @@ impl Wire {
                 via::mark(properties, here, marked);
                 properties = Forwardable::plain(marked);
             }
-            if let Some(route) = route {
-                scratch.clear();
-                let outgoing = Outgoing {
-                    topic: publication.topic,
-                    payload,
-                    reading: publication.reading().map(|reading| &**reading),
-                    arrived_ms: clock::wall_ms() - now.since(header.since) as i64,
-                };
-                if route.payload.encode(&outgoing, scratch) {
-                    payload = scratch;
-                }
-            }
         }
-        let is_shaped = !std::ptr::eq(payload, publication.payload);
-        let shared = payload.len() >= SHARED_PAYLOAD_BYTES && !is_shaped;
         let part = if shared { Part::Head } else { Part::Whole };
         let buffer = self.outbox.tail();
         let begin = buffer.len();
@@ -282,6 +277,7 @@ impl Wire {
                     .expires_at
                     .map(|at| at.since(now).div_ceil(1000).max(u64::from(header.dup)) as u32),
                 subscription_identifiers: &header.delivery.identifiers,
+                user_properties,
             };
             let sent = sender.encode_publish(header, properties, payload, part, buffer);
             sent.map_err(|_| Refused::TooLarge(sender.maximum_packet()))

@@ -8,7 +8,7 @@ use crate::broker::session_slot::{SessionSlot, Turn};
 use crate::broker::{QueueLimits, WhenFull};
 use crate::clock;
 use crate::mapping::hop_payload::HopPayload;
-use crate::mqtt::{MessageBuilder, Publication, Quality, Reading, Remap, Sampled, TopicFilter, TopicName};
+use crate::mqtt::{Form, MessageBuilder, Publication, Quality, Reading, Remap, Sampled, TopicFilter, TopicName};
 use crate::store::Batch;
 
 fn route(order: u16, from: &str, to: &str, qos: QoS) -> Arc<Delivery> {
@@ -144,6 +144,7 @@ async fn a_crash_before_the_note_has_it_done_again_and_readings_come_before_it()
         quality: Quality::Good,
         device: "d".into(),
         point: None,
+        form: Form::Value,
     };
     let topic = TopicName::new("a/1").unwrap();
     let message = MessageBuilder::new(&topic, b"1").retain(true).reading(Arc::new(reading)).build();

@@ -145,6 +145,7 @@ fn readings_and_other_messages_keep_their_order_on_disk() {
                         quality: Quality::Good,
                         device: "meter".into(),
                         point: None,
+                        form: Default::default(),
                     })
                 });
                 message

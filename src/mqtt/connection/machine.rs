@@ -572,6 +572,7 @@ fn encode_publish(
             .expires_at
             .map(|at| u32::try_from(at.since(now).div_ceil(1000)).unwrap_or(u32::MAX).max(1)),
         subscription_identifiers: &[],
+        user_properties: &[],
     };
     sender.encode_publish(header, message.properties(), message.payload(), Part::Whole, output)
 }

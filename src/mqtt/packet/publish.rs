@@ -113,6 +113,7 @@ impl<'a> Publish<'a> {
             topic_alias: self.properties.topic_alias,
             message_expiry_interval: self.properties.message_expiry_interval,
             subscription_identifiers: &[],
+            user_properties: &[],
         };
         header.encode(version, self.properties.forwardable, self.payload, into);
     }
@@ -137,6 +138,8 @@ pub struct PublishHeader<'a> {
     pub message_expiry_interval: Option<u32>,
     /// Identifiers of the receiver's subscriptions, 1 to 268,435,455.
     pub subscription_identifiers: &'a [u32],
+    /// User properties of this hop, names and values of at most 65,535 bytes each, written behind those of the message.
+    pub user_properties: &'a [(&'a str, &'a str)],
 }
 
 impl PublishHeader<'_> {
@@ -173,6 +176,11 @@ impl PublishHeader<'_> {
                 into.extend_from_slice(&seconds.to_be_bytes());
             }
             forwardable.write(into);
+            for (name, value) in self.user_properties {
+                into.push(id::USER_PROPERTY);
+                wire::put_string(into, name);
+                wire::put_string(into, value);
+            }
             for &identifier in self.subscription_identifiers {
                 into.push(id::SUBSCRIPTION_IDENTIFIER);
                 wire::put_variable(into, identifier as usize);
@@ -194,8 +202,11 @@ impl PublishHeader<'_> {
     fn properties_length(&self, forwardable: Forwardable<'_>) -> usize {
         let identifiers: usize =
             self.subscription_identifiers.iter().map(|&value| 1 + wire::variable_length(value as usize)).sum();
+        let user_properties: usize =
+            self.user_properties.iter().map(|(name, value)| 1 + 2 + name.len() + 2 + value.len()).sum();
         forwardable.len()
             + identifiers
+            + user_properties
             + if self.topic_alias.is_some() { 3 } else { 0 }
             + if self.message_expiry_interval.is_some() { 5 } else { 0 }
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::any_packet::{Damage, Values, any_area, apply, damage, values, with_area};
 use crate::mqtt::codec::{Frame, Framing, Version, split_frame};
 use crate::mqtt::packet::{Packet, Publish, PublishHeader, PublishProperties, kind};
-use crate::mqtt::properties::Forwardable;
+use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{PacketId, QoS, ReasonCode, wire};
 
 const NO_LIMIT: usize = usize::MAX;
@@ -115,7 +115,7 @@ fn lengths_are_right_at_each_size_of_the_length_field() {
 }
 
 #[test]
-fn subscription_identifiers_arrive_in_their_order() {
+fn what_is_written_for_one_receiver_arrives_in_its_order_behind_the_properties_of_the_message() {
     let header = PublishHeader {
         dup: false,
         qos: QoS::AtLeastOnce,
@@ -125,13 +125,26 @@ fn subscription_identifiers_arrive_in_their_order() {
         topic_alias: None,
         message_expiry_interval: Some(3),
         subscription_identifiers: &[1, 128, 268_435_455, 1],
+        user_properties: &[("via", "a"), ("via", "b"), ("time", "2026-11-22T12:40:08.017Z")],
     };
+    let own = ForwardableBuilder::default().user_property("time", "own").content_type("text/plain");
+    let own = own.as_forwardable();
     let mut bytes = Vec::new();
-    header.encode(Version::V5, Forwardable::default(), b"payload", &mut bytes);
-    assert_eq!(bytes.len(), header.packet_length(Version::V5, Forwardable::default(), b"payload"));
+    header.encode(Version::V5, own, b"payload", &mut bytes);
+    assert_eq!(bytes.len(), header.packet_length(Version::V5, own, b"payload"));
     let Ok(Packet::Publish(publish)) = Packet::decode(whole(&bytes), Version::V5) else { panic!("{bytes:?}") };
     let identifiers: Vec<u32> = publish.properties.subscription_identifiers().collect();
     assert_eq!(identifiers, [1, 128, 268_435_455, 1]);
+    let pairs: Vec<_> = publish.properties.forwardable.user_properties().collect();
+    assert_eq!(pairs, [("time", "own"), ("via", "a"), ("via", "b"), ("time", "2026-11-22T12:40:08.017Z")]);
+    assert_eq!(publish.properties.forwardable.content_type(), Some("text/plain"));
+
+    // In 3.1.1 there is no place for them.
+    bytes.clear();
+    header.encode(Version::V3, own, b"payload", &mut bytes);
+    assert_eq!(bytes.len(), header.packet_length(Version::V3, own, b"payload"));
+    let Ok(Packet::Publish(publish)) = Packet::decode(whole(&bytes), Version::V3) else { panic!("{bytes:?}") };
+    assert_eq!((publish.payload, publish.properties), (&b"payload"[..], PublishProperties::default()));
 }
 
 #[test]

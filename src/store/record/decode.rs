@@ -9,7 +9,7 @@ use super::{
 use crate::clock::Moment;
 use crate::mqtt::packet::{RetainHandling, SubscriptionOptions};
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, Publication, QoS, Quality, Reading, Sampled};
+use crate::mqtt::{Form, Message, Millis, PacketId, Publication, QoS, Quality, Reading, Sampled};
 
 /// The longest topic name that a packet can have (section 1.5.4).
 const MAX_TOPIC_BYTES: usize = 65_535;
@@ -47,6 +47,7 @@ impl<'a> MessageView<'a> {
                 sampled: reading.sampled,
                 unit: reading.unit.map(Into::into),
                 quality: reading.quality,
+                form: reading.form,
                 device: reading.device.into(),
                 point: reading.point.map(Into::into),
             })
@@ -195,15 +196,24 @@ impl<'a> Reader<'a> {
         let bits = self.byte()?;
         let is_uncertain = bits & flag::UNCERTAIN_TIME != 0;
         let uncertain_at = if is_uncertain { Some(Millis(self.varint()?)) } else { None };
-        let quality = match bits & !flag::UNCERTAIN_TIME {
+        let quality = match bits & flag::QUALITY {
             0 => Quality::Good,
             1 => Quality::Uncertain,
             2 => Quality::Bad,
             _ => return None,
         };
+        let form = match (bits & !flag::UNCERTAIN_TIME) >> flag::FORM_SHIFT {
+            0 => Form::Value,
+            1 => Form::Text,
+            2 => Form::Json,
+            3 => Form::Object,
+            4 => Form::Template,
+            _ => return None,
+        };
         Some(ReadingView {
             sampled: Sampled { time_ms, uncertain_at },
             quality,
+            form,
             unit: self.optional_text()?,
             device: self.optional_text()??,
             point: self.optional_text()?,

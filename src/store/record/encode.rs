@@ -93,10 +93,11 @@ fn put_message(into: &mut Vec<u8>, publication: &Publication<'_>) {
     put_bytes(into, publication.payload);
     if let Some(reading) = reading {
         into.extend_from_slice(&reading.sampled.time_ms.to_le_bytes());
+        let bits = reading.quality as u8 | (reading.form as u8) << flag::FORM_SHIFT;
         match reading.sampled.uncertain_at {
-            None => into.push(reading.quality as u8),
+            None => into.push(bits),
             Some(at) => {
-                into.push(reading.quality as u8 | flag::UNCERTAIN_TIME);
+                into.push(bits | flag::UNCERTAIN_TIME);
                 put_varint(into, at.0);
             }
         }

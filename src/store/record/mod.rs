@@ -27,7 +27,7 @@ pub(super) use encode::{put_delivery, put_moved, put_publish};
 use crate::clock::Moment;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::properties::Forwardable;
-use crate::mqtt::{Message, Millis, PacketId, QoS, Quality, Sampled};
+use crate::mqtt::{Form, Message, Millis, PacketId, QoS, Quality, Sampled};
 
 /// Names the queue of a durable session in the journal, for as long as the session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -318,6 +318,7 @@ pub struct MessageView<'a> {
 pub struct ReadingView<'a> {
     sampled: Sampled,
     quality: Quality,
+    form: Form,
     unit: Option<&'a str>,
     device: &'a str,
     point: Option<&'a str>,
@@ -374,6 +375,9 @@ mod flag {
     pub const DETAILS: u8 = 1 << 3;
     /// Of a delivery: when it came follows.
     pub const SINCE: u8 = 1 << 4;
+    /// Of a reading, besides its form, which begins at `FORM_SHIFT`.
+    pub const QUALITY: u8 = 0b11;
+    pub const FORM_SHIFT: u32 = 2;
     /// Of a reading: what the gateway's clock said at the sample follows.
     pub const UNCERTAIN_TIME: u8 = 1 << 7;
 }

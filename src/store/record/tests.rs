@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::*;
 use crate::clock::Moment;
@@ -80,13 +81,13 @@ fn any_delivery() -> impl Strategy<Value = OwnedDelivery> {
 fn any_reading() -> impl Strategy<Value = Arc<Reading>> {
     let quality = prop_oneof![Just(Quality::Good), Just(Quality::Uncertain), Just(Quality::Bad)];
     let uncertain_at = option::of(any::<u64>().prop_map(Millis));
-    (any::<i64>(), uncertain_at, option::of("[°A-Z]{0,3}"), quality, "[a-z]{0,9}", option::of("[a-z]{0,9}")).prop_map(
-        |(time_ms, uncertain_at, unit, quality, device, point)| {
+    let form = select(vec![Form::Value, Form::Text, Form::Json, Form::Object, Form::Template]);
+    (any::<i64>(), uncertain_at, option::of("[°A-Z]{0,3}"), quality, "[a-z]{0,9}", option::of("[a-z]{0,9}"), form)
+        .prop_map(|(time_ms, uncertain_at, unit, quality, device, point, form)| {
             let (unit, point) = (unit.map(Into::into), point.map(Into::into));
             let sampled = Sampled { time_ms, uncertain_at };
-            Arc::new(Reading { sampled, unit, quality, device: device.into(), point })
-        },
-    )
+            Arc::new(Reading { sampled, unit, quality, device: device.into(), point, form })
+        })
 }
 
 fn any_properties() -> impl Strategy<Value = ForwardableBuilder> {
@@ -176,7 +177,7 @@ prop_compose! {
 /// Every record but those with messages, which borrow.
 fn any_record() -> impl Strategy<Value = Record<'static>> {
     const FILTERS: [&str; 4] = ["a", "$share/group/plant/+/#", "+", "zählerstände/#"];
-    let filter = || prop::sample::select(&FILTERS[..]);
+    let filter = || select(&FILTERS[..]);
     prop_oneof![
         any_delivered().prop_map(|delivered| Record::Received { delivered }),
         (any_queue(), any_number(), any_number()).prop_map(|(queue, one, other)| Record::Settle {

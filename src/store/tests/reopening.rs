@@ -84,6 +84,7 @@ fn a_reading_that_is_not_written_yet_is_no_hole_in_a_page() {
                 quality: Quality::Good,
                 device: "meter".into(),
                 point: None,
+                form: Default::default(),
             }));
             batch.publish(&Publication::from_message(&message), None);
         } else {

@@ -73,6 +73,7 @@ fn reading(payload: &str) -> Message {
         quality: Quality::Good,
         device: "meter".into(),
         point: Some("power".into()),
+        form: Default::default(),
     };
     MessageBuilder::new(&TopicName::new("t").unwrap(), payload.as_bytes()).reading(Arc::new(reading)).build()
 }

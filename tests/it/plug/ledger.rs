@@ -78,7 +78,11 @@ impl Stream {
 
     /// The number of a message of this stream; `None` where it is not as it was published.
     pub fn number_of(&self, message: &Message) -> Option<u32> {
-        let payload = message.payload();
+        self.number_in(message.payload())
+    }
+
+    /// [`Stream::number_of`], of a message with this payload.
+    pub fn number_in(&self, payload: &[u8]) -> Option<u32> {
         let end = payload.iter().position(|&byte| byte == b' ')?;
         let number = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
         (payload == self.payload(number)).then_some(number)

@@ -3,7 +3,8 @@
 //! of the subscribers is behind a bridge: at a cloud that is never killed.
 //!
 //! At the end: of what was acknowledged nothing is lost, at QoS 2 nothing came twice, each topic kept its order,
-//! nobody had to subscribe again, and the retained values are the newest acknowledged ones or newer.
+//! nobody had to subscribe again, and the retained values are the newest acknowledged ones or newer. `bridge` has a second
+//! course, over links that break.
 //!
 //! What this cannot show: SIGKILL takes the process, not the pages that the system holds for its files. What reaches a
 //! disk before the power goes, and what does not, is the part of the store's own tests over a file system that tears,
@@ -13,15 +14,18 @@
 //! `EDGEWAY_PLUG_KILLS` is how often (8; `make plug`: 100), `EDGEWAY_PLUG_SEED` repeats the choices of a run; its timing
 //! it does not repeat.
 
+mod bridge;
 mod ledger;
 mod publisher;
+mod recorder;
 mod retained;
 mod subscriber;
+mod victim;
 
 use self::ledger::{Life, faults};
 use self::publisher::Publisher;
 use self::subscriber::Subscriber;
-use crate::support::edgeway::Edgeway;
+use self::victim::Victim;
 use crate::support::mosquitto::{Mosquitto, Options};
 use crate::support::peer::{Peer, message};
 use crate::support::random::Random;
@@ -59,44 +63,44 @@ struct Phase {
 
 /// A gateway, and the cloud that it has a bridge to.
 struct Course {
-    edgeway: Edgeway,
+    victim: Victim,
     cloud: Mosquitto,
-    phase: watch::Sender<Phase>,
-    random: Random,
-    /// Warnings of all lives, with their numbers.
-    warnings: Vec<String>,
 }
 
 #[test]
 fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
-    let kills = number("EDGEWAY_PLUG_KILLS").unwrap_or(8) as Life;
-    let by_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000;
-    let seed = number("EDGEWAY_PLUG_SEED").unwrap_or_else(by_clock);
-    println!("plug: {kills} kills, EDGEWAY_PLUG_SEED={seed}");
+    let (kills, seed) = kills_and_seed("plug", 8);
     let begun = Instant::now();
     let cloud = Mosquitto::start_with(&Options {
         quiet: true,
         lines: vec!["max_queued_messages 0".into()],
         ..Options::default()
     });
-    let mut course = Course {
-        edgeway: Edgeway::start(&GATEWAY.replace("@CLOUD@", &cloud.port.to_string())),
-        cloud,
-        phase: watch::Sender::default(),
-        random: Random::new(seed),
-        warnings: Vec::new(),
-    };
+    let configuration = GATEWAY.replace("@CLOUD@", &cloud.port.to_string());
+    let mut course = Course { victim: Victim::start(&configuration, seed, watch::Sender::default()), cloud };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let told = runtime.block_on(course.run(seed, kills));
-    match told {
+    match runtime.block_on(course.run(seed, kills)) {
         Ok(told) => println!("plug: {told} in {:.1?}", begun.elapsed()),
-        Err(faults) => panic!(
-            "EDGEWAY_PLUG_SEED={seed}, {kills} kills: {} faults, the first:\n{}\nthe gateway's warnings:\n{}",
-            faults.len(),
-            faults[..faults.len().min(20)].join("\n"),
-            course.warnings.join("\n")
-        ),
+        Err(faults) => complain(seed, kills, &faults, &course.victim),
     }
+}
+
+/// How often it is killed, and the seed of all choices.
+fn kills_and_seed(name: &str, kills: u64) -> (Life, u64) {
+    let kills = number("EDGEWAY_PLUG_KILLS").unwrap_or(kills) as Life;
+    let by_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000;
+    let seed = number("EDGEWAY_PLUG_SEED").unwrap_or_else(by_clock);
+    println!("{name}: {kills} kills, EDGEWAY_PLUG_SEED={seed}");
+    (kills, seed)
+}
+
+fn complain(seed: u64, kills: Life, faults: &[String], victim: &Victim) -> ! {
+    panic!(
+        "EDGEWAY_PLUG_SEED={seed}, {kills} kills: {} faults, the first:\n{}\nthe gateway's warnings:\n{}",
+        faults.len(),
+        faults[..faults.len().min(20)].join("\n"),
+        victim.warnings.join("\n")
+    );
 }
 
 impl Course {
@@ -113,29 +117,17 @@ impl Course {
             subscribers.iter_mut().for_each(|subscriber| subscriber.expect(stream));
         }
         let retained = streams.iter().filter(|stream| stream.retain).cloned().collect();
-        let inspector = tokio::spawn(retained::inspect(self.edgeway.port, retained, self.phase.subscribe()));
+        let inspector =
+            tokio::spawn(retained::inspect(self.victim.edgeway.port, retained, self.victim.phase.subscribe()));
         let publishers: Vec<_> = publishers.into_iter().map(|publisher| tokio::spawn(publisher.run())).collect();
         let subscribers: Vec<_> = subscribers.into_iter().map(|subscriber| tokio::spawn(subscriber.run())).collect();
 
-        for life in 1..=kills {
-            let length = self.length_of_a_life();
-            tokio::time::sleep(length.unwrap_or_default()).await;
-            self.kill();
-            self.phase.send_modify(|phase| phase.life = life);
-            self.edgeway.launch();
-            let is_short = self.random.chance(15);
-            if !is_short || life == kills {
-                self.await_answer().await;
-            }
-            let is_over = publishers.iter().any(JoinHandle::is_finished)
+        let is_over = || {
+            publishers.iter().any(JoinHandle::is_finished)
                 || subscribers.iter().any(JoinHandle::is_finished)
-                || inspector.is_finished();
-            if is_over {
-                break;
-            }
-        }
-        self.await_answer().await;
-        self.phase.send_modify(|phase| phase.is_ending = true);
+                || inspector.is_finished()
+        };
+        self.victim.live_and_die(kills, is_over).await;
         self.judge(publishers, subscribers, inspector).await
     }
 
@@ -148,7 +140,7 @@ impl Course {
         let mut broken = Vec::new();
         let publishers = finished(publishers, "publisher", &mut broken).await;
         if broken.is_empty() {
-            fence(self.edgeway.port).await;
+            fence(self.victim.edgeway.port).await;
         } else {
             // Without all that they were to publish there is nothing to wait for.
             subscribers.iter().for_each(JoinHandle::abort);
@@ -173,15 +165,15 @@ impl Course {
         let connections = publishers.iter().map(|publisher| publisher.connections).sum::<u64>()
             + subscribers.iter().map(|subscriber| subscriber.connections).sum::<u64>();
         if broken.is_empty() {
-            self.edgeway.terminate();
-            self.edgeway.start_again();
-            fence(self.edgeway.port).await;
+            self.victim.edgeway.terminate();
+            self.victim.edgeway.start_again();
+            fence(self.victim.edgeway.port).await;
             for subscriber in subscribers {
                 let name = subscriber.peer.options.client_id.clone();
                 broken.extend(subscriber.finds_nothing_again().await.err().map(|why| format!("{name}: {why}")));
             }
         }
-        self.keep_warnings();
+        self.victim.keep_warnings();
         if !broken.is_empty() {
             return Err(broken);
         }
@@ -193,7 +185,7 @@ impl Course {
 
     /// Durable, at both QoS and versions; two of them are mostly away, one is at the cloud.
     async fn subscribers(&self, random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
-        let here = self.edgeway.port;
+        let here = self.victim.edgeway.port;
         let mut subscribers = Vec::new();
         for (name, port, qos, version, stays_away) in [
             ("steady-1", here, QoS::AtLeastOnce, Version::V3, 0),
@@ -202,7 +194,7 @@ impl Course {
             ("away-2", here, QoS::ExactlyOnce, Version::V3, 4),
             ("at-the-cloud", self.cloud.port, QoS::ExactlyOnce, Version::V5, 0),
         ] {
-            let phase = self.phase.subscribe();
+            let phase = self.victim.phase.subscribe();
             subscribers.push(Subscriber::start(port, durable(name, version), qos, stays_away, random(), phase).await);
         }
         subscribers
@@ -213,45 +205,11 @@ impl Course {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             for version in [Version::V3, Version::V5] {
                 let options = durable(&format!("publisher-{qos}-{version:?}"), version);
-                let phase = self.phase.subscribe();
-                publishers.push(Publisher::start(self.edgeway.port, options, qos, random(), phase).await);
+                let phase = self.victim.phase.subscribe();
+                publishers.push(Publisher::start(self.victim.edgeway.port, options, qos, random(), phase).await);
             }
         }
         publishers
-    }
-
-    /// Waits until the gateway answers clients: it listens before it has read its journal.
-    async fn await_answer(&mut self) {
-        loop {
-            self.edgeway.await_listening();
-            let mut peer = Peer::new(self.edgeway.port, ConnectOptions::new("ready"));
-            if peer.connect().await.is_ok() {
-                return;
-            }
-        }
-    }
-
-    /// Some hardly begin.
-    fn length_of_a_life(&mut self) -> Option<Duration> {
-        let most = if self.random.chance(20) { 40 } else { 900 };
-        Some(Duration::from_millis(self.random.below(most)))
-    }
-
-    fn kill(&mut self) {
-        self.keep_warnings();
-        let life = self.phase.borrow().life;
-        assert!(
-            self.edgeway.peer().is_running(),
-            "edgeway ended by itself in life {life}\n{}",
-            self.warnings.join("\n")
-        );
-        self.edgeway.kill();
-    }
-
-    fn keep_warnings(&mut self) {
-        let life = self.phase.borrow().life;
-        let lines = self.edgeway.peer().stderr().lines();
-        self.warnings.extend(lines.iter().map(|line| format!("life {life}: {line}")));
     }
 }
 

@@ -1,10 +1,11 @@
-//! A gate in front of a server: a network that can be cut and restored.
+//! A gate in front of a server: a network that can be cut, or swallow everything, and be restored.
 
 use super::ports::free_port;
 use super::process::wait_until;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Passes connections on while it is open; while it is shut they are refused.
@@ -13,13 +14,21 @@ pub struct Gate {
     pub port: u16,
     behind: u16,
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    silence: Arc<Silence>,
     open: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// Whether nothing passes, though connections stand.
+#[derive(Default)]
+struct Silence {
+    is_silent: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Gate {
     /// An open gate in front of a port of this machine.
     pub fn open(behind: u16) -> Self {
-        let mut gate = Self { port: free_port(), behind, streams: Arc::default(), open: None };
+        let mut gate = Self { port: free_port(), behind, streams: Arc::default(), silence: Arc::default(), open: None };
         gate.open_again();
         gate
     }
@@ -34,7 +43,7 @@ impl Gate {
         });
         let listener = listener.expect("it was bound just now");
         let (is_open, streams, behind) = (Arc::new(AtomicBool::new(true)), Arc::clone(&self.streams), self.behind);
-        let goes_on = Arc::clone(&is_open);
+        let (goes_on, silence) = (Arc::clone(&is_open), Arc::clone(&self.silence));
         let thread = std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 if !goes_on.load(Ordering::SeqCst) {
@@ -43,7 +52,7 @@ impl Gate {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", behind)) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let clone = |stream: &TcpStream| stream.try_clone().expect("a socket can be cloned");
-                    pass(clone(from), clone(to));
+                    pass(clone(from), clone(to), Arc::clone(&silence));
                 }
                 streams.lock().unwrap_or_else(PoisonError::into_inner).extend([client, server]);
             }
@@ -61,6 +70,17 @@ impl Gate {
         for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
+        self.speak();
+    }
+
+    /// A black hole: connections stand and are accepted, and nothing passes, not even their end.
+    pub fn fall_silent(&self) {
+        self.silence.set(true);
+    }
+
+    /// Ends the silence: what was written meanwhile passes now.
+    pub fn speak(&self) {
+        self.silence.set(false);
     }
 }
 
@@ -72,9 +92,29 @@ impl Drop for Gate {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
+impl Silence {
+    fn set(&self, is_silent: bool) {
+        *self.is_silent.lock().unwrap_or_else(PoisonError::into_inner) = is_silent;
+        self.changed.notify_all();
+    }
+
+    fn await_end(&self) {
+        let is_silent = self.is_silent.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(is_silent, |is_silent| *is_silent));
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, silence: Arc<Silence>) {
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
+        let _ = from.set_nodelay(true);
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            let count = from.read(&mut bytes).unwrap_or(0);
+            silence.await_end();
+            if count == 0 || to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     });
 }
