@@ -36,7 +36,7 @@ pub struct Backlog {
     pub qos2_downgraded: u64,
     /// Messages that stand aside because the server does not take them.
     pub set_aside: u64,
-    /// The newest of them since the gateway was started, and why.
+    /// The newest of them, and why.
     pub last_set_aside: Option<String>,
     /// Messages that went to the server, and that came from there.
     pub sent: u64,
