@@ -3,7 +3,7 @@
 export CARGO_TERM_COLOR ?= auto
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: demo test soak plug check fuzz bench durable peers clean-peers help
+.PHONY: demo test soak plug check fuzz bench durable bridge peers clean-peers help
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -19,11 +19,11 @@ test: peers ## every test, after installing the test peers that are missing
 	fi
 	cargo test $(LOCKED) --no-fail-fast
 
-soak: ## endurance, fairness and a backlog on disk, about six minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part
-	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} \
+soak: ## endurance, fairness, a backlog on disk and ten minutes of outage, about 17 minutes; EDGEWAY_SOAK_SECONDS=N takes N instead of 120 for each part, EDGEWAY_SOAK_OUTAGE_SECONDS=N instead of 600 for the outage
+	EDGEWAY_SOAK_SECONDS=$${EDGEWAY_SOAK_SECONDS:-120} EDGEWAY_SOAK_OUTAGE_SECONDS=$${EDGEWAY_SOAK_OUTAGE_SECONDS:-600} \
 	  cargo test --release $(LOCKED) --test it soak:: -- --nocapture --test-threads=1
 
-plug: ## kills the gateway under load, EDGEWAY_PLUG_KILLS=100; EDGEWAY_PLUG_SEED=N repeats a run's choices
+plug: ## kills the gateway under load, and again over bridges whose links break, EDGEWAY_PLUG_KILLS=100; EDGEWAY_PLUG_SEED=N repeats a run's choices
 	EDGEWAY_PLUG_KILLS=$${EDGEWAY_PLUG_KILLS:-100} \
 	  cargo test --release $(LOCKED) --test it plug:: -- --nocapture --test-threads=1
 
@@ -45,6 +45,9 @@ bench: ## the figures of benches/
 
 durable: peers ## what acknowledged messages cost, beside mosquitto with persistence; about six minutes
 	cargo bench $(LOCKED) --bench durable
+
+bridge: peers ## what a bridge costs and what of an outage arrives, beside mosquitto's; about four minutes
+	cargo bench $(LOCKED) --bench bridge
 
 peers: ## installs missing test peers into .peers/; starts no service
 	@tests/peers.sh

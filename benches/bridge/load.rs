@@ -4,108 +4,118 @@ use super::packet::{self, PUBCOMP, PUBREC, PUBREL, acknowledge, first, id};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Messages of a publisher that are not acknowledged, at most: more of QoS 2 would stop mosquitto for ever.
 const WINDOW: usize = 20;
-/// As many at QoS 0, or as many as the steady publisher has.
+/// As many as the steady publisher has.
 const WIDE_WINDOW: usize = 500;
 /// Messages that are published and did not arrive at the sink, at most: nobody measured here drops any.
 const UNDER_WAY: u64 = 4000;
-/// Messages that are written together.
+/// Messages of QoS 0 that are written together.
 const BATCH: usize = 50;
+/// How long the thread sleeps when there is nothing to do.
+const IDLE: Duration = Duration::from_micros(20);
 /// Of the steady publisher.
 const TOPIC: &str = "bench/steady";
 
-/// Publishers that go on until they are dropped.
+/// Publishers on one thread, which go on until they are dropped.
 pub struct Crowd {
     is_over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One of them.
+struct Publisher {
+    stream: TcpStream,
+    topic: String,
+    qos: u8,
+    input: Vec<u8>,
+    /// What the socket has not taken.
+    output: Vec<u8>,
+    id: u16,
+    sequence: u64,
+    unsettled: usize,
 }
 
 impl Crowd {
     /// `arrived` tells what has come at the far end.
-    pub fn start(port: u16, publishers: usize, qos: u8, arrived: impl Fn() -> u64 + Send + Clone + 'static) -> Self {
+    pub fn start(port: u16, publishers: usize, qos: u8, arrived: impl Fn() -> u64 + Send + 'static) -> Self {
         let is_over = Arc::<AtomicBool>::default();
-        let published = Arc::<AtomicU64>::default();
-        let threads = (0..publishers)
-            .map(|number| {
-                let (is_over, published, arrived) = (Arc::clone(&is_over), Arc::clone(&published), arrived.clone());
-                std::thread::spawn(move || hurry(port, number, qos, &is_over, &published, arrived))
-            })
-            .collect();
-        Self { is_over, threads }
+        let ends = Arc::clone(&is_over);
+        let mut all: Vec<Publisher> = (0..publishers).map(|number| Publisher::start(port, number, qos)).collect();
+        let thread = std::thread::spawn(move || {
+            let mut published = 0;
+            while !ends.load(Ordering::Relaxed) {
+                let mut is_idle = true;
+                for publisher in &mut all {
+                    let room = UNDER_WAY.saturating_sub(published - arrived()) as usize;
+                    let Ok((read, written)) = publisher.turn(room) else { return };
+                    published += written as u64;
+                    is_idle &= read == 0 && written == 0;
+                }
+                if is_idle {
+                    std::thread::sleep(IDLE);
+                }
+            }
+        });
+        Self { is_over, thread: Some(thread) }
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.thread.take().map(JoinHandle::join);
     }
 }
 
-fn hurry(port: u16, number: usize, qos: u8, is_over: &AtomicBool, published: &AtomicU64, arrived: impl Fn() -> u64) {
-    let stream = open(port, &format!("publisher-{number}")).expect("the broker listens");
-    let topic = format!("bench/{number:03}");
-    let unsettled = Arc::<AtomicUsize>::default();
-    let writing = Arc::new(Mutex::new(stream.try_clone().expect("a socket can be cloned")));
-    let reader = {
-        let (unsettled, writing) = (Arc::clone(&unsettled), Arc::clone(&writing));
-        std::thread::spawn(move || settle(&stream, &writing, &unsettled))
-    };
-    let (mut output, mut sequence, mut packet_id) = (Vec::new(), 0, 0);
-    while !is_over.load(Ordering::Relaxed) {
-        let room = UNDER_WAY.saturating_sub(published.load(Ordering::Relaxed).saturating_sub(arrived())) as usize;
-        let window = if qos > 0 { WINDOW.saturating_sub(unsettled.load(Ordering::Relaxed)) } else { WIDE_WINDOW };
-        let count = room.min(window).min(BATCH);
-        if count == 0 {
-            std::thread::sleep(Duration::from_micros(20));
-            continue;
-        }
-        for _ in 0..count {
-            packet_id = packet_id % u16::MAX + 1;
-            packet::publish(&mut output, qos, false, &topic, packet_id, sequence);
-            sequence += 1;
-        }
-        unsettled.fetch_add(count, Ordering::Relaxed);
-        published.fetch_add(count as u64, Ordering::Relaxed);
-        let written = writing.lock().unwrap_or_else(PoisonError::into_inner).write_all(&output);
-        if written.is_err() {
-            break;
-        }
-        output.clear();
+impl Publisher {
+    fn start(port: u16, number: usize, qos: u8) -> Self {
+        let stream = open(port, &format!("publisher-{number}")).expect("the broker listens");
+        stream.set_nonblocking(true).expect("a socket takes it");
+        let (input, output) = Default::default();
+        Self { stream, topic: format!("bench/{number:03}"), qos, input, output, id: 0, sequence: 0, unsettled: 0 }
     }
-    let _ = writing.lock().unwrap_or_else(PoisonError::into_inner).shutdown(std::net::Shutdown::Both);
-    let _ = reader.join();
-}
 
-/// Reads acknowledgements until the connection ends.
-fn settle(mut stream: &TcpStream, writing: &Mutex<TcpStream>, unsettled: &AtomicUsize) {
-    let (mut input, mut length, mut output) = (vec![0; 64 * 1024], 0, Vec::new());
-    while let Ok(count @ 1..) = stream.read(&mut input[length..]) {
-        length += count;
-        let (mut at, mut settled) = (0, 0);
-        while let Some((kind, body, size)) = first(&input[at..length]) {
+    /// Reads what has come and writes what it may, without waiting; bytes that came, and messages that it published.
+    fn turn(&mut self, room: usize) -> io::Result<(usize, usize)> {
+        let mut chunk = [0; 16 * 1024];
+        let read = if self.qos == 0 { 0 } else { without_waiting(self.stream.read(&mut chunk))? };
+        self.input.extend_from_slice(&chunk[..read]);
+        let mut at = 0;
+        while let Some((kind, body, size)) = first(&self.input[at..]) {
             match kind & 0xF0 {
-                packet::PUBACK | PUBCOMP => settled += 1,
-                PUBREC => acknowledge(&mut output, PUBREL, id(body)),
+                packet::PUBACK | PUBCOMP => self.unsettled -= 1,
+                PUBREC => acknowledge(&mut self.output, PUBREL, id(body)),
                 _ => {}
             }
             at += size;
         }
-        input.copy_within(at..length, 0);
-        length -= at;
-        unsettled.fetch_sub(settled, Ordering::Relaxed);
-        if !output.is_empty() && writing.lock().unwrap_or_else(PoisonError::into_inner).write_all(&output).is_err() {
-            return;
+        self.input.drain(..at);
+        let window = if self.qos > 0 { WINDOW - self.unsettled } else { BATCH };
+        let count = if self.output.len() > 64 * 1024 { 0 } else { room.min(window) };
+        for _ in 0..count {
+            self.id = self.id % u16::MAX + 1;
+            packet::publish(&mut self.output, self.qos, false, &self.topic, self.id, self.sequence);
+            self.sequence += 1;
         }
-        output.clear();
+        self.unsettled += if self.qos > 0 { count } else { 0 };
+        if !self.output.is_empty() {
+            let written = without_waiting(self.stream.write(&self.output))?;
+            self.output.drain(..written);
+        }
+        Ok((read, count))
+    }
+}
+
+fn without_waiting(done: io::Result<usize>) -> io::Result<usize> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
     }
 }
 

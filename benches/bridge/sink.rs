@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub struct Sink {
     pub port: u16,
@@ -17,6 +18,8 @@ pub struct Sink {
 #[derive(Default)]
 struct Shared {
     count: AtomicU64,
+    /// CONNECT that came.
+    links: AtomicU64,
     /// The sequence numbers that came, where somebody wants to know.
     numbers: Option<Mutex<HashSet<u64>>>,
     streams: Mutex<Vec<TcpStream>>,
@@ -34,6 +37,14 @@ impl Sink {
     /// Messages that came, repetitions too.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody has connected, and has had time to read that he has.
+    pub fn await_link(&self) {
+        while self.shared.links.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     /// What somebody else may look at while this one is kept.
@@ -101,7 +112,10 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         let (mut at, mut count) = (0, 0);
         while let Some((kind, body, size)) = first(&input[at..length]) {
             match kind >> 4 {
-                1 => output.extend_from_slice(&[0x20, 2, 0, 0]),
+                1 => {
+                    shared.links.fetch_add(1, Ordering::Relaxed);
+                    output.extend_from_slice(&[0x20, 2, 0, 0]);
+                }
                 3 => {
                     count += 1;
                     if let Some(numbers) = &shared.numbers {

@@ -11,6 +11,7 @@ pub mod modbus;
 #[cfg(test)]
 mod patience;
 pub mod point;
+pub mod published;
 pub mod registry;
 pub mod serial;
 pub mod source;
@@ -21,6 +22,7 @@ use std::pin::Pin;
 
 pub use command::{Command, CommandTopic, Outcome};
 pub use handle::{AdapterHandle, Health, Publish};
+pub use published::{Pace, Published};
 
 /// One bus, port or source with its devices, ready to run.
 pub trait Adapter: Send + 'static {
@@ -32,6 +34,9 @@ pub trait Adapter: Send + 'static {
 
     /// The topics on which it takes commands.
     fn command_topics(&self) -> Vec<CommandTopic>;
+
+    /// What it will publish of its devices' values.
+    fn published(&self) -> Vec<Published>;
 
     /// Runs until [`AdapterHandle::cancelled`]. It deals with every fault of its devices itself and never gives up.
     fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::published::{Pace, Published, payload_bytes};
 use super::topics::Names;
 use crate::mapping::{PayloadFormat, Report, ReportFilter, Value, payload};
 use crate::mqtt::{Form, Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
@@ -197,6 +198,26 @@ impl Point {
                 .reading(Arc::new(reading))
                 .build(),
         )
+    }
+
+    /// What it publishes, read at `pace`.
+    pub fn published(&self, pace: Pace) -> Published {
+        Published {
+            topic: self.topic.clone(),
+            device: Arc::clone(&self.device),
+            point: Some(Arc::clone(&self.name)),
+            unit: self.unit.clone(),
+            pace: self.pace(pace),
+            qos: self.qos,
+            retain: self.retain,
+            format: self.format.clone(),
+            payload_bytes: payload_bytes(&self.format, &self.topic, &self.device, Some(&self.name), self.unit.as_ref()),
+        }
+    }
+
+    /// How often something of it is published that is read at `pace`.
+    pub fn pace(&self, pace: Pace) -> Pace {
+        if self.filter.is_always() { pace } else { pace.at_most() }
     }
 
     /// Forgets what was published last, so that the next value goes out.

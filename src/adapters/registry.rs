@@ -3,7 +3,7 @@
 use crate::settings::{Located, Mistake, Named, Place};
 
 use super::point::Publishing;
-use super::{Adapter, http, modbus, serial};
+use super::{Adapter, CommandTopic, Published, http, modbus, serial};
 
 /// The sections of the adapters.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,23 @@ impl<'a> Sections<'a> {
 }
 
 impl Planned {
+    /// What all of them will publish.
+    pub fn published(&self) -> Vec<Published> {
+        let of_adapters = self.adapters.iter().flat_map(|adapter| adapter.published());
+        of_adapters.chain(self.hooks.iter().flat_map(http::Hook::published)).collect()
+    }
+
+    /// The topics on which they take commands.
+    pub fn command_topics(&self) -> Vec<CommandTopic> {
+        self.adapters.iter().flat_map(|adapter| adapter.command_topics()).collect()
+    }
+
+    /// The names of all their devices.
+    pub fn devices(&self) -> Vec<String> {
+        let of_adapters = self.adapters.iter().flat_map(|adapter| adapter.devices());
+        of_adapters.chain(self.hooks.iter().map(|hook| hook.device().to_owned())).collect()
+    }
+
     fn add(&mut self, adapter: Result<Box<dyn Adapter>, Vec<Mistake>>) {
         match adapter {
             Ok(adapter) => self.adapters.push(adapter),

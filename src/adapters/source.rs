@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::point::{Point, Publishing, Reporting};
+use super::published::{Pace, Published, payload_bytes};
 use super::topics::{DeviceTopic, Names};
 use crate::mapping::{JsonPath, Linear, PayloadFormat, Value, ValueType, payload, text};
 use crate::mqtt::{Message, Quality, Sampled, TopicName};
@@ -185,6 +186,20 @@ impl Source {
     /// Whether `answer` has any of the points.
     pub fn finds(&self, answer: &Json) -> bool {
         self.points.is_empty() || self.points.iter().any(|point| point.selector.find(answer).is_some())
+    }
+
+    /// What it publishes, where answers come at `pace`.
+    pub fn published(&self, pace: Pace) -> Vec<Published> {
+        if self.points.is_empty() {
+            let bytes = payload_bytes(&self.format, &self.whole.topic, &self.device, None, None);
+            return vec![self.whole.published_as(self.format.clone(), pace, bytes)];
+        }
+        if self.format == PayloadFormat::Object {
+            let is_always = self.points.iter().any(|point| point.point.pace(pace) == pace);
+            let pace = if is_always { pace } else { pace.at_most() };
+            return vec![self.whole.published(pace, self.points.iter().map(|point| point.point.name()))];
+        }
+        self.points.iter().map(|point| point.point.published(pace)).collect()
     }
 
     /// Forgets what was published, so that the next values go out: after the device was offline.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::point::Publishing;
-use crate::mapping::{Value, payload};
+use super::published::{Pace, Published, SAMPLE};
+use crate::mapping::{PayloadFormat, Value, payload};
 use crate::mqtt::{Form, Message, MessageBuilder, QoS, Quality, Reading, Sampled, TopicName};
 use crate::settings::{Located, Mistake, Place, Template};
 
@@ -105,6 +106,28 @@ impl DeviceTopic {
         let quality = if points.clone().any(|(_, value)| value.is_some()) { Quality::Good } else { Quality::Bad };
         let reading = Reading { form: Form::Object, ..self.reading(sampled, quality) };
         self.message(&payload::encode_object(points, sampled), reading)
+    }
+
+    /// What is published of the whole device, read at `pace`, in an object of `points`.
+    pub fn published<'a>(&self, pace: Pace, points: impl Iterator<Item = &'a str>) -> Published {
+        let sample = points.map(|name| (name, Some(&SAMPLE)));
+        let payload_bytes = payload::encode_object(sample, Sampled::at(0)).len();
+        self.published_as(PayloadFormat::Object, pace, payload_bytes)
+    }
+
+    /// What is published of the whole device in `format`.
+    pub fn published_as(&self, format: PayloadFormat, pace: Pace, payload_bytes: usize) -> Published {
+        Published {
+            topic: self.topic.clone(),
+            device: Arc::clone(&self.device),
+            point: None,
+            unit: None,
+            pace,
+            qos: self.qos,
+            retain: self.retain,
+            format,
+            payload_bytes,
+        }
     }
 
     /// What goes with a message of the whole device.

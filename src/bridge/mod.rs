@@ -4,7 +4,9 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+pub mod cloud;
 mod complaints;
+pub mod forecast;
 pub mod memory;
 pub mod plan;
 mod recollection;
@@ -15,6 +17,7 @@ mod supervise;
 mod takeovers;
 mod trouble;
 mod vigil;
+pub mod way;
 
 pub use plan::{Plan, loops};
 pub use supervise::Bridge;

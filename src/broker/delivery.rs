@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::envelope::SharedEnvelope;
 use super::lanes;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
-use crate::mqtt::{Millis, QoS, Remap, TopicFilter, topic};
+use crate::mqtt::{Millis, Publication, QoS, Remap, TopicFilter, topic};
 use crate::store::{How, Identifiers};
 
 /// How the messages that a subscription matches are delivered.
@@ -86,24 +87,37 @@ pub struct Route {
     pub payload: HopPayload,
     /// The lane in which its messages wait; see [`lanes`].
     pub lane: u8,
+    /// The forms of its server; `None` where that is a plain broker.
+    pub envelope: Option<SharedEnvelope>,
     /// How long a message waits, in milliseconds; `None` is for ever.
     pub expire: Option<u64>,
+}
+
+/// Whether `topic` is a command (`…/set`) and `from` a wildcard, which takes none out of the gateway.
+pub fn withholds_command(from: &TopicFilter, topic: &str) -> bool {
+    from.has_wildcard() && (topic.ends_with("/set") || topic == "set")
+}
+
+/// Whether `topic` is the result of a command: it goes before all others.
+pub fn is_result(topic: &str) -> bool {
+    topic.ends_with("/set/result")
 }
 
 impl Route {
     /// Whether the route takes messages of `topic`, which its filter matches.
     ///
     /// A wildcard never takes commands (`…/set`) out of the gateway.
-    pub fn takes(&self, topic: &str) -> bool {
-        if self.remap.from().has_wildcard() && (topic.ends_with("/set") || topic == "set") {
+    pub fn takes(&self, topic: &str, payload: &[u8]) -> bool {
+        if withholds_command(self.remap.from(), topic) {
             return false;
         }
         !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
+            && self.envelope.as_ref().is_none_or(|envelope| envelope.takes(topic, payload))
     }
 
     /// The lane in which a message of `topic` waits: who has sent a command waits for its result.
     pub fn lane_of(&self, topic: &str) -> u8 {
-        if topic.ends_with("/set/result") { lanes::HIGH } else { self.lane }
+        if is_result(topic) { lanes::HIGH } else { self.lane }
     }
 }
 
@@ -160,6 +174,12 @@ impl Delivery {
         self.readable.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
     }
 
+    /// Whether nothing goes out for `publication`: a value that is not available, where the route sends text.
+    pub fn leaves_out(&self, publication: &Publication<'_>) -> bool {
+        let reading = || publication.reading().map(|reading| &**reading);
+        self.route.as_ref().is_some_and(|route| route.payload.leaves_out(reading()))
+    }
+
     /// One delivery for a message that several subscriptions of one session matched: the first route of a bridge;
     /// for a client the highest QoS and all identifiers [MQTT-3.3.4-2, MQTT-3.3.4-4].
     pub fn merge(&self, other: &Self) -> Self {
@@ -194,6 +214,7 @@ mod tests {
             except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
             payload: HopPayload::default(),
             lane: lanes::NORMAL,
+            envelope: None,
             expire: None,
         }
     }
@@ -201,9 +222,9 @@ mod tests {
     #[test]
     fn a_wildcard_route_never_takes_commands_but_their_results() {
         let all = route("edge/#", &["edge/gps"]);
-        assert!(!all.takes("edge/plc/pump/set"));
-        assert!(all.takes("edge/plc/pump/set/result"));
-        assert!(!all.takes("edge/gps"));
-        assert!(route("edge/plc/pump/set", &[]).takes("edge/plc/pump/set"));
+        assert!(!all.takes("edge/plc/pump/set", b""));
+        assert!(all.takes("edge/plc/pump/set/result", b""));
+        assert!(!all.takes("edge/gps", b""));
+        assert!(route("edge/plc/pump/set", &[]).takes("edge/plc/pump/set", b""));
     }
 }

@@ -264,10 +264,13 @@ impl Router {
             }
             *after = Some(Arc::clone(topic));
             let is_left_out = delivery.no_local && stored.publisher.as_ref() == Some(slot.publisher());
-            if is_left_out || !delivery.may_read(topic) || !slot.goes_by(delivery, topic) {
+            if is_left_out || !delivery.may_read(topic) || !slot.goes_by(delivery, topic, stored.message.payload()) {
                 return ControlFlow::Continue(());
             }
             let publication = Publication::from_message(&stored.message);
+            if delivery.leaves_out(&publication) {
+                return ControlFlow::Continue(());
+            }
             slot.deliver(&publication, delivery, true, turn);
             turn.batch.publish(&publication, None);
             ControlFlow::Continue(())
@@ -381,7 +384,7 @@ impl Subscription {
         if self.delivery.no_local && origin.slot.is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
             return false;
         }
-        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic))
+        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic, publication.payload))
             && self.delivery.may_read(publication.topic)
     }
 
@@ -407,7 +410,7 @@ fn hand(
     turn: &mut Turn<'_>,
 ) {
     let was_asked = || publication.qos != QoS::AtMostOnce && origin.slot.is_some_and(|slot| !slot.is_bridge());
-    if delivery.route.as_ref().is_some_and(|route| route.payload.leaves_out(publication.reading().map(|r| &**r))) {
+    if delivery.leaves_out(publication) {
         return;
     }
     if delivery.route.is_some()

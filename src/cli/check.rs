@@ -5,10 +5,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::outlook::Outlook;
 use crate::bridge::plan::{PlannedRoute, RouteQos};
 use crate::bridge::settings::Retain;
 use crate::broker::access::{Anonymous, Rules};
 use crate::config::{self, Configuration, Environment};
+use crate::mapping::hop_payload::HopPayload;
 use crate::store::settings::Plan as StoragePlan;
 
 /// Users that are named.
@@ -56,7 +58,7 @@ pub fn check(path: Option<&Path>, environment: &Environment<'_>, colour: bool) -
 
 /// What a configuration does, in a few lines.
 pub fn summary(configuration: &Configuration) -> String {
-    let Configuration { path, settings, resolved } = configuration;
+    let Configuration { path, settings, resolved, .. } = configuration;
     let mut lines = Lines(String::new());
     lines.add(format_args!("{}: no mistakes", path.display()));
     lines.add(format_args!("gateway   {}", resolved.gateway));
@@ -82,6 +84,8 @@ pub fn summary(configuration: &Configuration) -> String {
     } else {
         lines.add(format_args!("devices   {}", devices.join(", ")));
     }
+    let published = resolved.adapters.published();
+    let outlook = Outlook::new(&published, &resolved.storage, &resolved.bridges);
     for bridge in &resolved.bridges {
         let servers: Vec<String> = bridge
             .servers
@@ -94,9 +98,15 @@ pub fn summary(configuration: &Configuration) -> String {
         lines.add(format_args!("bridge    {} to {} as {}", bridge.name, servers.join(", "), bridge.client_id));
         for route in &bridge.send {
             lines.add(format_args!("  send    {}", route_line(route)));
+            if let Some(hint) = outlook.hint(bridge, route) {
+                lines.add(format_args!("          {hint}"));
+            }
         }
         for route in &bridge.receive {
             lines.add(format_args!("  receive {}", route_line(route)));
+        }
+        if let Some(lasts) = outlook.lasts(bridge) {
+            lines.add(format_args!("  lasts   {lasts}"));
         }
         match &bridge.will {
             Some(will) => lines.add(format_args!("  will    {} says {}", will.topic, will.payload)),
@@ -162,6 +172,9 @@ fn route_line(route: &PlannedRoute) -> String {
         Retain::Always => line.push_str(", retained"),
         Retain::Never => line.push_str(", not retained"),
     }
+    if route.payload != HopPayload::AsPublished {
+        line.push_str(&format!(", {}", route.payload));
+    }
     for except in &route.except {
         line.push_str(&format!(", except {except}"));
     }
@@ -208,6 +221,57 @@ bridges:
           receive cmd/edge-01/+ -> edge-01/+/set, the message's own qos, not retained
           will    edge-01/status says offline
         ");
+    }
+
+    #[test]
+    fn how_long_each_bridge_lasts_is_said_and_what_is_lost_on_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgeway.yaml");
+        let points: String =
+            (0..60).map(|point| format!("          p{point}: {{ holding: {point}, deadband: 1 }}\n")).collect();
+        std::fs::write(
+            &path,
+            format!(
+                "\
+modbus:
+  hall:
+    host: h
+    devices:
+      plc:
+        id: 1
+        every: 5s
+        points:
+{points}
+webhooks: {{ listen: \"127.0.0.1:8081\" }}
+http:
+  plug: {{ get: \"http://x/\", every: 250ms, payload: json, points: {{ power: {{ unit: W }}, energy: {{}} }} }}
+  bell: {{ webhook: /bell }}
+bridges:
+  all: {{ url: \"mqtt://a\", send: [ {{ from: \"#\", qos: 1, payload: '{{\"v\": {{value}}}}' }} ] }}
+  plug: {{ url: \"mqtt://b\", mqtt: 3.1.1, send: [ {{ from: \"+/plug/+\" }}, {{ from: \"+/plc/#\", payload: plain }} ], queue: {{ limit: 1MB, when_full: refuse }} }}
+  newest: {{ url: \"mqtt://c\", send: [ {{ from: \"+/plug/#\", every: 1m }} ] }}
+  brief: {{ url: \"mqtt://d\", send: [ {{ from: \"+/plug/power\", to: p }} ], queue: {{ expire: 1h }} }}
+  live: {{ url: \"mqtt://e\", send: [ {{ from: \"#\", qos: 0 }} ] }}
+"
+            ),
+        )
+        .unwrap();
+        let outcome = check(Some(&path), &environment(), false);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+        let told = |line: &&str| ["bridge ", "  lasts", "          the"].iter().any(|begin| line.starts_with(begin));
+        let shown = outcome.stdout.lines().filter(told).collect::<Vec<_>>().join("\n");
+        insta::assert_snapshot!(shown, @r##"
+        bridge    all to mqtt://a:1883 as edge-01-all
+          lasts   at most 20 msg/s, 63 h or more in 512MB (48 h while all 3 bridges that share it wait), then drop_oldest; without bell, whose pace is not known
+        bridge    plug to mqtt://b:1883 as edge-01-plug
+                  the time of readings is lost: MQTT 3.1.1 has no place for it; `payload: json` keeps it
+          lasts   at most 20 msg/s, 7 min or more in 1MB, then refuse
+        bridge    newest to mqtt://c:1883 as edge-01-newest
+          lasts   2 msg/min, for ever in 512MB: of each topic only the newest waits
+        bridge    brief to mqtt://d:1883 as edge-01-brief
+          lasts   4 msg/s, 60 min in 2MB of 512MB, then they expire
+        bridge    live to mqtt://e:1883 as edge-01-live
+        "##);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 pub mod check;
 mod connection;
 mod demo;
+pub mod explain;
 mod format;
+mod outlook;
 mod passwd;
 mod payload;
 mod publish;
@@ -35,6 +37,8 @@ enum Command {
     Run(run::Run),
     /// Check a configuration: say every mistake, or what would run.
     Check(check::Check),
+    /// Say which bridges take a topic where, and why others do not.
+    Explain(explain::Explain),
     /// Show the main job with simulated devices and a second broker as the cloud.
     Demo(demo::Demo),
     /// Make the hash of a password for `users`.
@@ -53,6 +57,7 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Explain(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Passwd(command) => command.run(),
             Command::Store(command) => command.run(),

@@ -40,6 +40,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// What follows from them: names put in, addresses taken apart, routes checked.
     pub resolved: Resolved,
+    /// The files, to say where something stands.
+    pub sources: Sources,
 }
 
 /// A configuration that must not run.
@@ -76,7 +78,7 @@ pub fn built_in(environment: &Environment<'_>) -> Configuration {
     // Nobody has said that a folder of the system may be written to.
     resolved.storage = StoragePlan::default();
     debug_assert!(mistakes.is_empty(), "{mistakes:?}");
-    Configuration { path: "built in".into(), settings, resolved }
+    Configuration { path: "built in".into(), settings, resolved, sources: Sources::default() }
 }
 
 /// Reads and checks the file at `path`, or the folder whose `*.yaml` files are merged by section.
@@ -91,7 +93,7 @@ pub fn read(path: &Path, environment: &Environment<'_>) -> Result<Configuration,
         settings.as_ref().map(|settings| validate::resolve(settings, &environment.host_name, folder, &mut mistakes));
     match (settings, resolved) {
         (Some(settings), Some(resolved)) if mistakes.is_empty() => {
-            Ok(Configuration { path: path.into(), settings, resolved })
+            Ok(Configuration { path: path.into(), settings, resolved, sources })
         }
         _ => Err(Refused::Mistakes { sources, mistakes }),
     }

@@ -56,6 +56,11 @@ impl ReportFilter {
         false
     }
 
+    /// Whether every value is published.
+    pub fn is_always(&self) -> bool {
+        self.report == Report::Always
+    }
+
     /// Forgets what was published, so that the next value goes out: after the device was offline.
     pub fn reset(&mut self) {
         self.last = None;

@@ -12,7 +12,7 @@ use super::client::Endpoint;
 use super::sampled_at;
 use super::write::Write;
 use crate::adapters::source::Source;
-use crate::adapters::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome};
+use crate::adapters::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome, Pace, Published};
 use crate::mapping::JsonPath;
 use crate::mqtt::TopicName;
 
@@ -74,6 +74,10 @@ impl Adapter for Poll {
             })
         };
         self.plan.writes.iter().filter_map(topic).collect()
+    }
+
+    fn published(&self) -> Vec<Published> {
+        self.plan.source.published(Pace::Every(self.plan.every))
     }
 
     fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {

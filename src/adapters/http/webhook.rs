@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout};
 
 use super::sampled_at;
 use crate::adapters::source::Source;
-use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health};
+use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health, Pace, Published};
 use crate::mapping::JsonPath;
 use crate::settings::Secret;
 
@@ -55,6 +55,11 @@ impl Hook {
     /// The path on which it listens.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What it publishes.
+    pub fn published(&self) -> Vec<Published> {
+        self.source.published(Pace::Unknown)
     }
 
     /// Name of its device, `offline` until the first good POST.
@@ -101,6 +106,10 @@ impl Adapter for Webhooks {
 
     fn command_topics(&self) -> Vec<CommandTopic> {
         Vec::new()
+    }
+
+    fn published(&self) -> Vec<Published> {
+        self.hooks.iter().flat_map(Hook::published).collect()
     }
 
     fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {

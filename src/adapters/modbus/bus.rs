@@ -21,7 +21,7 @@ use super::frame::{Exception, Request, Response, Table};
 use super::layout::{Layout, TableRead};
 use super::plan::{self, Extent, Read};
 use super::wire::{Wire, WireError};
-use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health};
+use crate::adapters::{Adapter, AdapterHandle, CommandTopic, Health, Published};
 use crate::clock;
 use crate::mapping::{PayloadFormat, Value};
 use crate::mqtt::{Message, TopicName};
@@ -528,6 +528,10 @@ impl<W: Wire> Adapter for Bus<W> {
             })
         };
         writable.filter_map(topic).collect()
+    }
+
+    fn published(&self) -> Vec<Published> {
+        self.layout.published()
     }
 
     fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::frame::{Request, Response, Table};
 use super::plan::{Bounds, Extent, Read, plan_reads};
 use crate::adapters::point::Point;
+use crate::adapters::published::{Pace, Published};
 use crate::adapters::topics::DeviceTopic;
 use crate::mapping::register::{DecodeError, EncodeError, RegisterCodec, encode_bit};
-use crate::mapping::{Limits, Value};
+use crate::mapping::{Limits, PayloadFormat, Value};
 
 /// All of a bus but its wire.
 #[derive(Debug, Clone)]
@@ -89,6 +90,29 @@ pub struct TableRead {
     pub read: Read,
     /// It had no answer the last time: it is not worth repeating.
     pub is_failing: bool,
+}
+
+impl Layout {
+    /// What is published of the bus, device by device.
+    pub fn published(&self) -> Vec<Published> {
+        let mut published = Vec::new();
+        for poll in &self.polls {
+            let pace = Pace::Every(poll.every);
+            let mut indexes: Vec<usize> = poll.reads.iter().flat_map(|read| read.read.points.iter().copied()).collect();
+            indexes.sort_unstable();
+            let points = indexes.iter().map(|index| &self.points[*index].point);
+            let (together, alone): (Vec<&Point>, Vec<&Point>) =
+                points.partition(|point| *point.format() == PayloadFormat::Object);
+            if !together.is_empty() {
+                let is_always = together.iter().any(|point| point.pace(pace) == pace);
+                let pace = if is_always { pace } else { pace.at_most() };
+                let names = together.iter().map(|point| point.name());
+                published.push(self.devices[poll.device].whole.published(pace, names));
+            }
+            published.extend(alone.iter().map(|point| point.published(pace)));
+        }
+        published
+    }
 }
 
 impl TableRead {

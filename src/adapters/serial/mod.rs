@@ -29,7 +29,7 @@ use self::port::Backoff;
 pub use self::settings::Settings;
 use super::line::{self, LineSettings};
 use super::source::Source;
-use super::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome};
+use super::{Adapter, AdapterHandle, Command, CommandTopic, Health, Outcome, Pace, Published};
 use crate::clock;
 use crate::mqtt::{Sampled, TopicName};
 
@@ -94,6 +94,15 @@ impl Adapter for Serial {
             timeout: self.plan.write_timeout,
         });
         topic.into_iter().collect()
+    }
+
+    fn published(&self) -> Vec<Published> {
+        let pace = match (&self.plan.ask, self.plan.every) {
+            (Some(_), Some(every)) => Pace::Every(every),
+            (None, Some(every)) => Pace::AtMostEvery(every),
+            (_, None) => Pace::Unknown,
+        };
+        self.plan.source.published(pace)
     }
 
     fn run(self: Box<Self>, handle: AdapterHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -99,6 +99,36 @@ impl Rules {
     }
 }
 
+/// Which users may do what with a topic, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permitted {
+    /// Those who may read it.
+    pub read: Vec<Arc<str>>,
+    /// Those who may write it.
+    pub write: Vec<Arc<str>>,
+}
+
+impl Rules {
+    /// Which users may read and write `topic`, whatever client id they bring: filters with `{client}` do not count.
+    pub fn permitted(&self, topic: &str) -> Permitted {
+        let mut permitted = Permitted::default();
+        let complaints = Arc::default();
+        for (name, user) in &*self.users {
+            // An empty client id stands for no level of a topic.
+            let rights = Rights::of(Some(name), Some(&user.filters), "", None, &complaints);
+            if matches!(rights.reading(topic), Reading::Everything) {
+                permitted.read.push(Arc::clone(name));
+            }
+            if rights.may_publish(topic) {
+                permitted.write.push(Arc::clone(name));
+            }
+        }
+        permitted.read.sort_unstable();
+        permitted.write.sort_unstable();
+        permitted
+    }
+}
+
 impl Accesses {
     /// Access by `rules`.
     ///

@@ -17,12 +17,13 @@
 mod bridge;
 mod ledger;
 mod publisher;
-mod recorder;
+pub mod recorder;
 mod retained;
 mod subscriber;
 mod victim;
 
-use self::ledger::{Life, faults};
+pub use self::ledger::Life;
+use self::ledger::faults;
 use self::publisher::Publisher;
 use self::subscriber::Subscriber;
 use self::victim::Victim;
@@ -54,11 +55,11 @@ const FENCE: &str = "fence";
 
 /// Where the test is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Phase {
+pub struct Phase {
     /// The life of the gateway that is running, or was killed last.
-    life: Life,
+    pub life: Life,
     /// Whether it is the last, in which everything is finished.
-    is_ending: bool,
+    pub is_ending: bool,
 }
 
 /// A gateway, and the cloud that it has a bridge to.

@@ -78,6 +78,11 @@ impl Recorder {
         self.shared.lock().taken.clone()
     }
 
+    /// How much was taken, repetitions of QoS 1 too.
+    pub fn count(&self) -> usize {
+        self.shared.lock().taken.len()
+    }
+
     pub fn faults(&self) -> Vec<String> {
         self.shared.lock().faults.clone()
     }

@@ -118,7 +118,7 @@ fn numbered(number: u32) -> Message {
 }
 
 /// What the files of a folder take of the disk.
-fn used_bytes(folder: &Path) -> u64 {
+pub fn used_bytes(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap();
     // One may be removed just now.
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()

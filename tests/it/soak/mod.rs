@@ -1,8 +1,9 @@
 //! Endurance and fairness: many clients against the binary, for minutes (`make soak`) or a few seconds (`make test`).
 //!
 //! The clients live in this process, each a small task around the protocol's pure `Connection`; the gateway is in a
-//! process of its own, so what it holds is read from outside. `EDGEWAY_SOAK_SECONDS` makes the runs full: then figures
-//! are held to their bounds of time too, which the short form only prints.
+//! process of its own, so what it holds is read from outside. `EDGEWAY_SOAK_SECONDS` makes the runs full, and
+//! `EDGEWAY_SOAK_OUTAGE_SECONDS` the outage: then figures are held to their bounds of time too, which the short form only
+//! prints.
 
 mod backlog;
 mod endurance;
@@ -12,6 +13,7 @@ mod latency;
 mod ledger;
 mod mortal;
 mod observer;
+mod outage;
 mod pairs;
 mod rate;
 mod slow;
@@ -32,6 +34,9 @@ struct Scale {
     messages: u32,
     /// Messages that wait on disk for a session that is away.
     backlog: u32,
+    /// How long the cloud is away, and whether that is the full form.
+    outage: Duration,
+    full_outage: bool,
 }
 
 impl Scale {
@@ -42,6 +47,7 @@ impl Scale {
         };
         let seconds = number("EDGEWAY_SOAK_SECONDS");
         let full = seconds.is_some();
+        let outage = number("EDGEWAY_SOAK_OUTAGE_SECONDS");
         raise_open_files();
         Self {
             full,
@@ -49,6 +55,8 @@ impl Scale {
             clients: number("EDGEWAY_SOAK_CLIENTS").unwrap_or(if full { 1000 } else { 100 }) as usize,
             messages: number("EDGEWAY_SOAK_MESSAGES").unwrap_or(if full { 100_000 } else { 20_000 }),
             backlog: number("EDGEWAY_SOAK_BACKLOG").unwrap_or(if full { 2_000_000 } else { 150_000 }),
+            outage: Duration::from_secs(u64::from(outage.unwrap_or(3))),
+            full_outage: outage.is_some(),
         }
     }
 }

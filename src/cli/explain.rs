@@ -1,0 +1,535 @@
+//! `edgeway explain`: which way a topic takes: who publishes it, which bridges take it where, and why others do not.
+
+use std::fmt::{Display, Write};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::check::Outcome;
+use super::outlook::{Outlook, size, span, tells_time};
+use crate::adapters::{Pace, Published};
+use crate::bridge::Plan;
+use crate::bridge::plan::{PlannedRoute, RouteQos};
+use crate::bridge::settings::{Retain, Version};
+use crate::bridge::way::{Why, way};
+use crate::broker::delivery::is_result;
+use crate::broker::lanes::{self, LaneKind, Rank};
+use crate::config::{self, Configuration, Environment};
+use crate::mapping::PayloadFormat;
+use crate::mapping::hop_payload::HopPayload;
+use crate::mqtt::{QoS, TopicName};
+
+/// Say which way a topic takes.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// A topic of the gateway's broker, without wildcards
+    topic: String,
+    /// The configuration: a file, or a folder of *.yaml files [default: /etc/edgeway/edgeway.yaml, then
+    /// config/edgeway.yaml]
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl Explain {
+    /// Prints what becomes of the topic; 2 where there are mistakes.
+    pub fn run(self) -> ExitCode {
+        let colour = std::io::stderr().is_terminal();
+        let outcome = explain(&self.topic, self.config.as_deref(), &Environment::process(), colour);
+        print!("{}", outcome.stdout);
+        eprint!("{}", outcome.stderr);
+        ExitCode::from(outcome.status)
+    }
+}
+
+/// Explains `topic` by the configuration at `path`, or at the usual places; `colour` is for mistakes in it.
+pub fn explain(topic: &str, path: Option<&Path>, environment: &Environment<'_>, colour: bool) -> Outcome {
+    let refused = |stderr| Outcome { status: 2, stdout: String::new(), stderr };
+    let topic = match TopicName::new(topic) {
+        Ok(topic) => topic,
+        Err(error) => return refused(format!("error: `{topic}` is no topic: {error}\n")),
+    };
+    let read = config::find(path).map_err(config::Refused::from).and_then(|path| config::read(&path, environment));
+    match read {
+        Ok(configuration) => Outcome { status: 0, stdout: text(&topic, &configuration), stderr: String::new() },
+        Err(error) => refused(error.render(colour)),
+    }
+}
+
+/// What people read.
+fn text(topic: &TopicName, configuration: &Configuration) -> String {
+    let resolved = &configuration.resolved;
+    let published = resolved.adapters.published();
+    let mut page = Page(format!("{topic}\n"));
+    let mine: Vec<&Published> = published.iter().filter(|published| published.topic == *topic).collect();
+    page.origin(topic, &mine, configuration);
+    let permitted = resolved.rules.permitted(topic.as_str());
+    if !resolved.rules.users.is_empty() {
+        let names = |names: &[std::sync::Arc<str>]| {
+            if names.is_empty() {
+                "no user".into()
+            } else {
+                names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
+            }
+        };
+        page.line("read by", names(&permitted.read));
+        page.line("written by", names(&permitted.write));
+    }
+    let outlook = Outlook::new(&published, &resolved.storage, &resolved.bridges);
+    for bridge in &resolved.bridges {
+        page.bridge(topic, bridge, mine.first().copied(), &outlook, configuration);
+    }
+    if resolved.bridges.is_empty() {
+        page.line("bridges", "none");
+    }
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, key: &str, value: impl Display) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.0, "{key:<11} {value}");
+    }
+
+    /// A line that belongs to the bridge above.
+    fn detail(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "  {key:<9} {value}");
+    }
+
+    /// Who publishes it, and whom it moves.
+    fn origin(&mut self, topic: &TopicName, published: &[&Published], configuration: &Configuration) {
+        let resolved = &configuration.resolved;
+        let gateway = &resolved.gateway;
+        let mut is_known = !published.is_empty();
+        for published in published {
+            self.line("published", publisher(published));
+        }
+        if topic.as_str() == format!("{gateway}/status") {
+            self.line("published", "by the gateway itself: online");
+            is_known = true;
+        }
+        for device in resolved.adapters.devices() {
+            for (suffix, what) in [("status", "whether it answers"), ("error", "why it does not answer")] {
+                if topic.as_str() == format!("{gateway}/{device}/{suffix}") {
+                    self.line("published", format_args!("by {device}: {what}, at qos 1, retained"));
+                    is_known = true;
+                }
+            }
+        }
+        for command in resolved.adapters.command_topics() {
+            let what = match &command.point {
+                Some(point) => format!("{point} of {}", command.device),
+                None => command.device.clone(),
+            };
+            if command.topic == *topic {
+                let timeout = span(command.timeout);
+                self.line(
+                    "command",
+                    format_args!("writes {what}, within {timeout} or not at all; never if it is retained"),
+                );
+                self.line("answered", format_args!("on {topic}/result"));
+                is_known = true;
+            } else if topic.as_str() == format!("{}/result", command.topic) {
+                self.line("published", format_args!("as the result of commands to {what}"));
+                is_known = true;
+            }
+        }
+        for bridge in &resolved.bridges {
+            for (route, from) in way(bridge, topic.as_str()).brought {
+                let mut line = format!("from {from} of {}, qos {}", bridge.name, qos_words(route.qos, None));
+                if let Some(age) = route.max_age {
+                    line.push_str(&format!(", at most {} old", span(age)));
+                }
+                line.push_str(&format!(" ({})", configuration.sources.locate(route.place)));
+                self.line("comes", line);
+                is_known = true;
+            }
+        }
+        if !is_known {
+            self.line("published", "by clients only: no device and no bridge has it");
+        }
+    }
+
+    fn bridge(
+        &mut self,
+        topic: &TopicName,
+        bridge: &Plan,
+        published: Option<&Published>,
+        outlook: &Outlook<'_>,
+        configuration: &Configuration,
+    ) {
+        let way = way(bridge, topic.as_str());
+        let place =
+            |route: &PlannedRoute| format!("{} ({})", route_words(route), configuration.sources.locate(route.place));
+        self.0.push('\n');
+        if let Some((route, remapped)) = &way.out {
+            self.line(&format!("to {}", bridge.name), format_args!("as {remapped}"));
+            self.detail("route", place(route));
+            let mut qos = qos_words(route.qos, published);
+            if published.map_or(QoS::AtMostOnce, |published| published.qos) == QoS::AtMostOnce
+                && route.qos.of(QoS::AtMostOnce) == QoS::AtMostOnce
+            {
+                qos.push_str("; what goes at qos 0 is not kept while the link is down");
+            }
+            self.detail("qos", qos);
+            self.detail("retain", retain_words(route.retain, published));
+            self.detail("payload", payload_words(bridge, route, published));
+            self.detail("sent", sent_words(bridge, route, topic));
+            if let Some(limits) = limit_words(bridge) {
+                self.detail("limits", limits);
+            }
+            self.detail("waits", waits_words(bridge, configuration));
+            if let Some(lasts) = outlook.lasts(bridge) {
+                self.detail("lasts", lasts);
+            }
+        } else if way.passed.is_empty() {
+            self.line(&format!("not to {}", bridge.name), "no route matches it");
+        } else {
+            let _ = writeln!(self.0, "not to {}", bridge.name);
+        }
+        for (route, why) in &way.passed {
+            let why = match why {
+                Why::Excepted(except) => format!("`except: {except}`"),
+                Why::Command => "a wildcard takes no command out of the gateway; name the topic itself".into(),
+                Why::Earlier(_) => "a route before it takes the topic".into(),
+                Why::NoTopic => "what it makes of the topic is none".into(),
+            };
+            self.detail("not by", format_args!("{}: {why}", place(route)));
+        }
+    }
+}
+
+fn publisher(published: &Published) -> String {
+    let Published { device, point, unit, pace, qos, retain, format, .. } = published;
+    let mut line = match point {
+        Some(point) => format!("by {point} of {device}"),
+        None => format!("by {device}, as a whole"),
+    };
+    match pace {
+        Pace::Every(every) => line.push_str(&format!(", every {}", span(*every))),
+        Pace::AtMostEvery(every) => line.push_str(&format!(", every {} at most", span(*every))),
+        Pace::Unknown => line.push_str(", when it says something"),
+    }
+    if let Some(unit) = unit {
+        line.push_str(&format!(", in {unit}"));
+    }
+    let format = format_words(format);
+    let retained = if *retain { ", retained" } else { "" };
+    format!("{line}, {format}, at qos {qos}{retained}")
+}
+
+fn format_words(format: &PayloadFormat) -> String {
+    match format {
+        PayloadFormat::Plain => "plain".into(),
+        PayloadFormat::Json => "json".into(),
+        PayloadFormat::Object => "as an object".into(),
+        PayloadFormat::Template(template) => format!("as {template}"),
+    }
+}
+
+fn route_words(route: &PlannedRoute) -> String {
+    match route.remap.to() {
+        Some(to) => format!("{} -> {to}", route.remap.from()),
+        None => route.remap.from().to_string(),
+    }
+}
+
+fn qos_words(qos: RouteQos, published: Option<&Published>) -> String {
+    match (qos, published) {
+        (RouteQos::Exactly(qos), _) => qos.to_string(),
+        (RouteQos::AtMost(_), Some(published)) => format!("{}, as it is published", qos.of(published.qos)),
+        (RouteQos::AtMost(QoS::ExactlyOnce), None) => "as it was published".into(),
+        (RouteQos::AtMost(most), None) => format!("as it was published, at most {most}"),
+    }
+}
+
+fn retain_words(retain: Retain, published: Option<&Published>) -> String {
+    match (retain, published) {
+        (Retain::Always, _) => "always".into(),
+        (Retain::Never, _) => "never".into(),
+        (Retain::Keep, None) => "as it was published".into(),
+        (Retain::Keep, Some(published)) => {
+            format!("{}, as it is published", if published.retain { "yes" } else { "no" })
+        }
+    }
+}
+
+fn payload_words(bridge: &Plan, route: &PlannedRoute, published: Option<&Published>) -> String {
+    let mut words = match (&route.payload, published) {
+        (HopPayload::AsPublished, Some(published)) => {
+            format!("as it is published, {}", format_words(&published.format))
+        }
+        (HopPayload::Json, Some(published)) if published.format == PayloadFormat::Object => {
+            "the object, as it is".into()
+        }
+        (HopPayload::Json, _) => "json: {topic, value, unit, time, quality}".into(),
+        (other, _) => other.to_string(),
+    };
+    if let Some(published) = published
+        && !tells_time(&route.payload, &published.format)
+    {
+        words.push_str(match bridge.version {
+            Version::V5 => "; the time goes as the user property `time`",
+            Version::V311 => "; the time is lost: MQTT 3.1.1 has no place for it, `payload: json` keeps it",
+        });
+    }
+    words
+}
+
+/// Before what, with what and how fast it is sent.
+fn sent_words(bridge: &Plan, route: &PlannedRoute, topic: &TopicName) -> String {
+    let lane = if is_result(topic.as_str()) { lanes::HIGH } else { route.lane };
+    let lane = usize::from(lane).checked_sub(1).and_then(|index| bridge.lanes.get(index));
+    let rank = lane.map_or(Rank::Normal, |lane| lane.rank);
+    let mut words = vec![match rank {
+        Rank::High => "before others".to_owned(),
+        Rank::Normal => "in its turn".to_owned(),
+        Rank::Low => "when nothing else waits".to_owned(),
+    }];
+    match lane.map(|lane| lane.kind) {
+        Some(LaneKind::Batch { every, max }) => {
+            let every = span(std::time::Duration::from_millis(every));
+            words.push(format!("in arrays of at most {max}, {every} after the first at the latest"));
+        }
+        Some(LaneKind::Newest { every }) => {
+            let every = span(std::time::Duration::from_millis(every));
+            words.push(format!("the newest only, every {every} at most"));
+        }
+        Some(LaneKind::Plain | LaneKind::Aside) | None => {}
+    }
+    words.join(", ")
+}
+
+/// How fast the bridge sends.
+fn limit_words(bridge: &Plan) -> Option<String> {
+    let rate = bridge.throttling.rate.map(|rate| format!("{rate} messages/s"));
+    let bandwidth = bridge.throttling.bandwidth.map(|bandwidth| format!("{}/s", size(bandwidth as u64)));
+    let limits: Vec<String> = rate.into_iter().chain(bandwidth).collect();
+    (!limits.is_empty()).then(|| format!("{} for all that does not go before others", limits.join(" and ")))
+}
+
+/// In how much it waits, and for how long.
+fn waits_words(bridge: &Plan, configuration: &Configuration) -> String {
+    let storage = &configuration.resolved.storage;
+    let mut words = match (bridge.queue_bytes, &storage.disk) {
+        (Some(bytes), _) => format!("in {} of the bridge's own", size(bytes)),
+        (None, Some(_)) => format!("in {} that all queues share", size(storage.limit)),
+        (None, None) => format!("in {} of memory", size(storage.limit)),
+    };
+    if let Some(expire) = bridge.expire {
+        words.push_str(&format!(", {} at most", span(expire)));
+    }
+    words.push_str(&format!(", then {}", bridge.when_full.unwrap_or(storage.when_full)));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLANT: &str = r##"gateway: { name: edge }
+broker:
+  users:
+    nodered: { password: x, read: ["#"], write: ["{gateway}/+/+/set"] }
+    display: { password: y, read: ["{gateway}/meter/#"] }
+storage: { path: journal }
+modbus:
+  rs485:
+    host: h
+    devices:
+      meter:
+        id: 1
+        every: 5s
+        points:
+          voltage: { input: 0, type: float32, unit: V }
+          power: { input: 2, type: float32, unit: W, deadband: 5, qos: 0 }
+          relay: { coil: 5, write: true }
+bridges:
+  aws:
+    url: mqtts://a
+    send:
+      - { from: "{gateway}/+/status", to: "dt/{gateway}/+/status", qos: 1, priority: high }
+      - { from: "{gateway}/meter/#", to: "dt/meter/#", qos: 1, batch: { every: 10s } }
+      - { from: "{gateway}/#", qos: 1 }
+    receive: [ { from: "cmd/{gateway}/+/+", to: "{gateway}/+/+/set", qos: 1, max_age: 30s } ]
+    limit: { rate: 50/s, bandwidth: 32KB/s }
+    queue: { expire: 7d }
+  office:
+    url: mqtt://b
+    mqtt: 3.1.1
+    send: [ { from: "{gateway}/#", except: ["{gateway}/meter/power"], to: "site-a/#", retain: true, payload: plain } ]
+    queue: { limit: 1MB, when_full: refuse }
+  lab: { url: "mqtt://c", send: [ { from: "lab/#", every: 30s, max_qos: 1 } ] }
+"##;
+
+    fn explained(topics: &[&str]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgeway.yaml");
+        std::fs::write(&path, PLANT).unwrap();
+        let environment = Environment { variable: &|_| None, host_name: "edge".into() };
+        let mut shown = String::new();
+        for topic in topics {
+            let outcome = explain(topic, Some(&path), &environment, false);
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+            shown.push_str(&outcome.stdout.replace(&folder.path().display().to_string(), ""));
+            shown.push('\n');
+        }
+        shown
+    }
+
+    #[test]
+    fn a_point_is_followed_over_all_bridges() {
+        insta::assert_snapshot!(explained(&["edge/meter/voltage", "edge/meter/power"]), @r##"
+        edge/meter/voltage
+        published   by voltage of meter, every 5 s, in V, plain, at qos 1, retained
+        read by     display, nodered
+        written by  no user
+
+        to aws      as dt/meter/voltage
+          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
+          qos       1
+          retain    yes, as it is published
+          payload   json: {topic, value, unit, time, quality}
+          sent      in its turn, in arrays of at most 200, 10 s after the first at the latest
+          limits    50 messages/s and 32KB/s for all that does not go before others
+          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
+          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
+          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
+
+        to office   as site-a/meter/voltage
+          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
+          qos       1, as it is published
+          retain    always
+          payload   plain; the time is lost: MQTT 3.1.1 has no place for it, `payload: json` keeps it
+          sent      in its turn
+          waits     in 1MB of the bridge's own, then refuse
+          lasts     24 msg/min, 9 h in 1MB, then refuse
+
+        not to lab  no route matches it
+
+        edge/meter/power
+        published   by power of meter, every 5 s at most, in W, plain, at qos 0, retained
+        read by     display, nodered
+        written by  no user
+
+        to aws      as dt/meter/power
+          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
+          qos       1
+          retain    yes, as it is published
+          payload   json: {topic, value, unit, time, quality}
+          sent      in its turn, in arrays of at most 200, 10 s after the first at the latest
+          limits    50 messages/s and 32KB/s for all that does not go before others
+          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
+          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
+          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
+
+        not to office
+          not by    edge/# -> site-a/# (/edgeway.yaml:31:13): `except: edge/meter/power`
+
+        not to lab  no route matches it
+        "##);
+    }
+
+    #[test]
+    fn commands_statuses_and_topics_of_clients_are_told_apart() {
+        let topics = ["edge/meter/relay/set", "edge/meter/relay/set/result", "edge/meter/status", "lab/x"];
+        insta::assert_snapshot!(explained(&topics), @r##"
+        edge/meter/relay/set
+        command     writes relay of meter, within 5 s or not at all; never if it is retained
+        answered    on edge/meter/relay/set/result
+        comes       from cmd/edge/meter/relay of aws, qos 1, at most 30 s old (/edgeway.yaml:25:16)
+        read by     display, nodered
+        written by  nodered
+
+        not to aws
+          not by    edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9): a wildcard takes no command out of the gateway; name the topic itself
+          not by    edge/# (/edgeway.yaml:24:9): a wildcard takes no command out of the gateway; name the topic itself
+
+        not to office
+          not by    edge/# -> site-a/# (/edgeway.yaml:31:13): a wildcard takes no command out of the gateway; name the topic itself
+
+        not to lab  no route matches it
+
+        edge/meter/relay/set/result
+        published   as the result of commands to relay of meter
+        read by     display, nodered
+        written by  no user
+
+        to aws      as dt/meter/relay/set/result
+          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
+          qos       1
+          retain    as it was published
+          payload   json: {topic, value, unit, time, quality}
+          sent      before others
+          limits    50 messages/s and 32KB/s for all that does not go before others
+          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
+          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
+          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
+
+        to office   as site-a/meter/relay/set/result
+          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
+          qos       as it was published; what goes at qos 0 is not kept while the link is down
+          retain    always
+          payload   plain
+          sent      before others
+          waits     in 1MB of the bridge's own, then refuse
+          lasts     24 msg/min, 9 h in 1MB, then refuse
+
+        not to lab  no route matches it
+
+        edge/meter/status
+        published   by meter: whether it answers, at qos 1, retained
+        read by     display, nodered
+        written by  no user
+
+        to aws      as dt/edge/meter/status
+          route     edge/+/status -> dt/edge/+/status (/edgeway.yaml:22:9)
+          qos       1
+          retain    as it was published
+          payload   as published
+          sent      before others
+          limits    50 messages/s and 32KB/s for all that does not go before others
+          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
+          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
+          not by    edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9): a route before it takes the topic
+          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
+
+        to office   as site-a/meter/status
+          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
+          qos       as it was published; what goes at qos 0 is not kept while the link is down
+          retain    always
+          payload   plain
+          sent      in its turn
+          waits     in 1MB of the bridge's own, then refuse
+          lasts     24 msg/min, 9 h in 1MB, then refuse
+
+        not to lab  no route matches it
+
+        lab/x
+        published   by clients only: no device and no bridge has it
+        read by     nodered
+        written by  no user
+
+        not to aws  no route matches it
+
+        not to office no route matches it
+
+        to lab      as lab/x
+          route     lab/# (/edgeway.yaml:33:35)
+          qos       as it was published, at most 1; what goes at qos 0 is not kept while the link is down
+          retain    as it was published
+          payload   as published
+          sent      in its turn, the newest only, every 30 s at most
+          waits     in 512MB that all queues share, then drop_oldest
+        "##);
+    }
+
+    #[test]
+    fn what_is_no_topic_is_refused() {
+        let environment = Environment { variable: &|_| None, host_name: "edge".into() };
+        let outcome = explain("edge/#", None, &environment, false);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""));
+        assert!(outcome.stderr.starts_with("error: `edge/#` is no topic: "), "{}", outcome.stderr);
+    }
+}
