@@ -75,7 +75,7 @@ fn command_route(filter: &str, envelope: &SharedEnvelope) -> Option<PlannedRoute
 
 /// The route by which the results of the cloud's commands go: before all others, and to nobody who has gone meanwhile.
 fn answer_route(gateway: &str, envelope: SharedEnvelope) -> PlannedRoute {
-    let everything = TopicFilter::new(&format!("{gateway}/#")).and_then(|filter| Ok((filter, None)));
+    let everything = TopicFilter::new(&format!("{gateway}/#")).map(|filter| (filter, None));
     let remap = everything.ok().and_then(|(from, to)| Remap::new(from, to).ok());
     PlannedRoute { lane: lanes::HIGH, ..route(remap.expect("a gateway's name is one level of a topic"), envelope) }
 }
