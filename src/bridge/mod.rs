@@ -9,6 +9,7 @@ mod complaints;
 pub mod forecast;
 pub mod memory;
 pub mod plan;
+mod renewal;
 mod servers;
 pub mod settings;
 mod supervise;
