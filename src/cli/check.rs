@@ -153,6 +153,9 @@ fn anonymous_line(rules: &Rules) -> Option<String> {
 }
 
 fn route_line(route: &PlannedRoute) -> String {
+    if let Some(name) = route.envelope.as_ref().and_then(|envelope| envelope.route_name()) {
+        return name.to_owned();
+    }
     let mut line = route.remap.from().to_string();
     if let Some(to) = route.remap.to() {
         line.push_str(&format!(" -> {to}"));

@@ -9,6 +9,7 @@ mod bridge;
 mod bridge_peers;
 mod client;
 mod clock;
+mod cloud;
 mod configuration;
 mod connect;
 mod demo;

@@ -47,7 +47,8 @@ pub fn adapt(plan: &mut Plan, preset: Preset, settings: &Settings, gateway: &str
             let commands = SharedEnvelope::new(azure::Commands::new(gateway, device, Arc::clone(&methods)));
             let filters = azure::filters(device);
             plan.receive.extend(filters.iter().filter_map(|filter| command_route(filter, &commands)));
-            plan.send.insert(0, answer_route(gateway, SharedEnvelope::new(azure::Answers(methods))));
+            let answers = SharedEnvelope::new(azure::Answers(methods));
+            plan.send.splice(0..0, answer_route(gateway, answers));
         }
         Preset::Thingsboard => {
             // It publishes nothing for those who are gone: it notes by itself when a gateway comes and goes.
@@ -59,7 +60,8 @@ pub fn adapt(plan: &mut Plan, preset: Preset, settings: &Settings, gateway: &str
             let requests = Arc::new(Requests::default());
             let commands = SharedEnvelope::new(thingsboard::Commands::new(gateway, Arc::clone(&requests)));
             plan.receive.extend(thingsboard::FILTERS.iter().filter_map(|filter| command_route(filter, &commands)));
-            plan.send.insert(0, answer_route(gateway, SharedEnvelope::new(thingsboard::Answers(requests))));
+            let answers = SharedEnvelope::new(thingsboard::Answers(requests));
+            plan.send.splice(0..0, answer_route(gateway, answers));
         }
     }
     plan.cloud = Some(cloud);
@@ -74,10 +76,11 @@ fn command_route(filter: &str, envelope: &SharedEnvelope) -> Option<PlannedRoute
 }
 
 /// The route by which the results of the cloud's commands go: before all others, and to nobody who has gone meanwhile.
-fn answer_route(gateway: &str, envelope: SharedEnvelope) -> PlannedRoute {
-    let everything = TopicFilter::new(&format!("{gateway}/#")).and_then(|filter| Ok((filter, None)));
-    let remap = everything.ok().and_then(|(from, to)| Remap::new(from, to).ok());
-    PlannedRoute { lane: lanes::HIGH, ..route(remap.expect("a gateway's name is one level of a topic"), envelope) }
+///
+/// `None` where the gateway's name is no level of a topic, which is a mistake of its own.
+fn answer_route(gateway: &str, envelope: SharedEnvelope) -> Option<PlannedRoute> {
+    let everything = TopicFilter::new(&format!("{gateway}/#")).ok()?;
+    Some(PlannedRoute { lane: lanes::HIGH, ..route(Remap::new(everything, None).ok()?, envelope) })
 }
 
 fn route(remap: Remap, envelope: SharedEnvelope) -> PlannedRoute {

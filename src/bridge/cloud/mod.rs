@@ -209,6 +209,7 @@ impl Cloud {
                 .preset
                 .has_topics()
                 .then(|| Arc::new(|topic: &str| rules.refuses(topic)) as Arc<RefusesTopic>),
+            ..Hop::default()
         }
     }
 

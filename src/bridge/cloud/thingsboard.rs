@@ -39,6 +39,9 @@ const RPC: &str = "v1/gateway/rpc";
 /// Requests for the gateway itself begin so.
 const OWN_RPC: &str = "v1/devices/me/rpc/request/";
 
+/// No clock is right that says less, in milliseconds since the Unix epoch.
+const START_OF_2026_MS: i64 = 1_767_225_600_000;
+
 /// The filters of what comes.
 pub const FILTERS: [&str; 2] = [RPC, "v1/devices/me/rpc/request/+"];
 
@@ -90,8 +93,9 @@ impl Envelope for Telemetry {
             return Sealed::Nothing("there is no value in it");
         }
         let mut entry = Map::new();
-        // The server's own time is better than one that is known to be wrong.
-        if message.time.is_certain() {
+        // The server's own time is better than that of a clock which stands before 2026; what waited through an outage
+        // has its own otherwise, in doubt or not.
+        if message.time.is_certain() || message.time.time_ms >= START_OF_2026_MS {
             entry.insert("ts".into(), json!(message.time.time_ms));
             entry.insert("values".into(), Json::Object(values));
         } else {

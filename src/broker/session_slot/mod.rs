@@ -208,6 +208,7 @@ impl SessionSlot {
                 ended: false,
                 released: None,
                 displacing: None,
+                watched: None,
             }),
             journal,
             notes: Mutex::default(),
@@ -497,8 +498,9 @@ impl SessionSlot {
                     if settled.is_none() && is_dialled {
                         // Some servers know QoS 1 at most, and say so in this way.
                         settled = session.handle_downgrade(packet_id);
-                        outgoing.counts.qos2_downgraded += u64::from(settled.is_some());
                     }
+                    let is_lowered = |settled: &Settled<Entry>| settled.item.qos == QoS::ExactlyOnce;
+                    outgoing.counts.qos2_downgraded += u64::from(settled.as_ref().is_some_and(is_lowered));
                     out_of_turn |= settled.is_none() && session.is_inflight(packet_id);
                     refused = reason.is_error().then_some(reason);
                     settled
@@ -534,6 +536,9 @@ impl SessionSlot {
                 },
             };
             if let Some(Settled { item, .. }) = settled {
+                if refused.is_none() {
+                    outgoing.note_acknowledged(&item);
+                }
                 if let Some(reason) = refused.filter(|_| is_dialled) {
                     outgoing.set_aside(self, &item, format!("the server refused it: {reason}"));
                 }

@@ -473,13 +473,14 @@ fn the_examples_of_the_reference_have_no_mistakes() {
         include_str!("../../../docs/configuration.md"),
         include_str!("../../../docs/configuration/access.md"),
         include_str!("../../../docs/configuration/admin.md"),
+        include_str!("../../../docs/configuration/clouds.md"),
         include_str!("../../../docs/configuration/http.md"),
         include_str!("../../../docs/configuration/listeners.md"),
         include_str!("../../../docs/configuration/modbus.md"),
         include_str!("../../../docs/configuration/serial.md"),
         include_str!("../../../docs/configuration/storage.md"),
     ];
-    let environment = Environment { variable: &|_| Some("secret".into()), host_name: "edge-01".into() };
+    let environment = Environment { variable: &|_| Some("c2VjcmV0".into()), host_name: "edge-01".into() };
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
     for reference in references {
         let examples: Vec<&str> =
