@@ -9,12 +9,16 @@ use edgeway::broker::session_slot::{Attachment, SessionSlot, Turn};
 use edgeway::broker::trie::Trie;
 use edgeway::broker::{Limits, QueueLimits, Router};
 use edgeway::clock;
+use edgeway::mapping::hop_payload::{HopPayload, Outgoing};
+use edgeway::mapping::payload_template::PayloadTemplate;
 use edgeway::metrics::BrokerMetrics;
 use edgeway::mqtt::codec::{Framing, split_frame};
 use edgeway::mqtt::connection::Sender;
 use edgeway::mqtt::packet::{Publish, PublishProperties};
 use edgeway::mqtt::properties::ForwardableBuilder;
-use edgeway::mqtt::{Packet, PacketId, Publication, QoS, ReasonCode, TopicFilter, Version};
+use edgeway::mqtt::{
+    Form, Packet, PacketId, Publication, QoS, Quality, Reading, ReasonCode, Sampled, TopicFilter, Version,
+};
 use edgeway::store::{Batch, Journal, QueueId, SessionKind};
 
 fn main() {
@@ -94,6 +98,42 @@ fn encode_publish_5_with_properties(bencher: Bencher<'_, '_>, payload: usize) {
 }
 
 /// One name against `filters` filters, of which one is exact and two with wildcards match.
+/// What a route makes of a payload, under the lock of its session: of a reading, and of a foreign client's.
+#[divan::bench(args = ["reading", "number", "object", "text"])]
+fn hop_payload_json(bencher: Bencher<'_, '_>, what: &str) {
+    hop_payload(bencher, &HopPayload::Json, what);
+}
+
+#[divan::bench(args = ["reading", "number", "object", "text"])]
+fn hop_payload_template(bencher: Bencher<'_, '_>, what: &str) {
+    let template = PayloadTemplate::parse(r#"{"v": {value}, "t": "{time}", "of": "{device}"}"#).expect("a template");
+    hop_payload(bencher, &HopPayload::Template(Arc::new(template)), what);
+}
+
+fn hop_payload(bencher: Bencher<'_, '_>, hop: &HopPayload, what: &str) {
+    let reading = Reading {
+        sampled: Sampled::at(1_795_351_208_017),
+        unit: Some("V".into()),
+        quality: Quality::Good,
+        device: "meter".into(),
+        point: Some("voltage_l1".into()),
+        form: Form::Value,
+    };
+    let payload = match what {
+        "object" => r#"{"voltage":230.1,"current":4.25,"power":978.0,"state":"producing"}"#,
+        "text" => "producing",
+        _ => "230.1",
+    };
+    let reading = (what == "reading").then_some(&reading);
+    let time = Sampled::at(1_795_351_208_017);
+    let message = Outgoing { topic: TOPIC, payload: payload.as_bytes(), reading, time };
+    let mut into = Vec::new();
+    bencher.bench_local(|| {
+        into.clear();
+        hop.encode(black_box(&message), &mut into)
+    });
+}
+
 #[divan::bench(args = [10, 1_000, 50_000])]
 fn trie_match(bencher: Bencher<'_, '_>, filters: usize) {
     let mut trie = Trie::default();

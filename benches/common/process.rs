@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// Debian's, as `make peers` installed it.
@@ -52,9 +53,16 @@ pub fn as_whoever_we_are(configuration: &str) -> String {
     format!("{configuration}{user}")
 }
 
+/// A port below those that systems hand to outgoing connections: while a broker is away, no connection may take its port.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_240 + (std::process::id() as u16).wrapping_mul(257).wrapping_add(step) % 22_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// How a run is made: a number from the environment, or the default.

@@ -1,12 +1,12 @@
-//! What a bridge has learnt of its servers, kept over connections; whoever keeps it over restarts gets and sets it.
+//! What a bridge has learnt of its servers, kept over connections; over restarts its session's notes keep it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mqtt::{Millis, QoS, Version};
 
-/// After this time 5.0 is tried again where 3.1.1 worked: servers are renewed. In milliseconds.
-const TRY_5_AGAIN_MS: u64 = 86_400_000;
+/// After this time 5.0 is tried again where 3.1.1 worked, and QoS 2 where 1 did: servers are renewed. In milliseconds.
+const TRY_AGAIN_MS: u64 = 86_400_000;
 /// Handshakes that fail in a row until the version that worked is forgotten.
 const FAILURES: u8 = 2;
 
@@ -22,8 +22,8 @@ pub struct Memory {
 pub struct Known {
     /// The version that it speaks, and when that was learnt.
     pub version: Option<(Version, Millis)>,
-    /// The highest QoS that it takes without closing the connection, and does not say itself; learnt by trying.
-    pub maximum_qos: Option<QoS>,
+    /// The highest QoS that it takes without closing the connection, and does not say itself; and when that was learnt.
+    pub maximum_qos: Option<(QoS, Millis)>,
     /// The filters that our session there is subscribed to, each with its QoS; `None` where nobody knows.
     pub subscribed: Option<BTreeMap<String, QoS>>,
     /// Handshakes in that version that have failed in a row; nothing worth keeping.
@@ -47,15 +47,21 @@ impl Known {
     /// The version for the next attempt, by a bridge that would rather speak `preferred`.
     pub fn version(&self, preferred: Version, now: Millis) -> Version {
         match self.version {
-            Some((Version::V3, at)) if now.since(at) < TRY_5_AGAIN_MS => Version::V3,
+            Some((Version::V3, at)) if now.since(at) < TRY_AGAIN_MS => Version::V3,
             _ => preferred,
         }
+    }
+
+    /// The highest QoS that it has shown to take, as far as that is known.
+    pub fn maximum_qos(&self, now: Millis) -> QoS {
+        let learnt = self.maximum_qos.filter(|(_, at)| now.since(*at) < TRY_AGAIN_MS);
+        learnt.map_or(QoS::ExactlyOnce, |(maximum, _)| maximum)
     }
 
     /// Notes that a handshake in `version` succeeded.
     pub fn worked(&mut self, version: Version, now: Millis) {
         self.failures = 0;
-        if self.version.is_none_or(|(known, at)| known != version || now.since(at) >= TRY_5_AGAIN_MS) {
+        if self.version.is_none_or(|(known, at)| known != version || now.since(at) >= TRY_AGAIN_MS) {
             self.version = Some((version, now));
         }
     }

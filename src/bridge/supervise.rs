@@ -2,51 +2,60 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cloud::Credentials;
 use super::complaints::Complaints;
-use super::memory::{Hint, SharedMemory};
+use super::isolation::Isolation;
+use super::keeping;
+use super::memory::SharedMemory;
+use super::outcome::{Ended, Failed};
 use super::plan::{Plan, PlannedRoute, RouteQos};
 use super::renewal::{Renewal, Renewed};
 use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
+use super::status::{self, Status};
 use super::takeovers::{Rival, Sign, Takeovers};
+use super::trial::Trial;
 use super::trouble::Trouble;
 use super::vigil::{Seen, Verdict, Vigil};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Answers, Hello, Parting, ReceiveRoute, Welcome};
-use crate::broker::session_slot::{Hop, Waiting};
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
-use crate::health::{Backlog, BridgeHealth, HealthTable};
+use crate::health::{BridgeHealth, BridgeWarning, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
-use crate::mqtt::{Packet, QoS, ReasonCode, TopicFilter, Version, via};
-use crate::net::dial::{DialError, Means, dial};
-use crate::net::proxy::ProxyError;
-use crate::net::tls;
+use crate::mqtt::{Millis, Packet, QoS, ReasonCode, TopicFilter, Version, via};
+use crate::net::dial::{Means, dial};
 
 /// A link that lived this long was a good one, in milliseconds; or something was acknowledged on it.
 const GOOD_MS: u64 = 30_000;
+/// How far looks at a link are apart while messages go one by one.
+const LOOK: Duration = Duration::from_millis(50);
+/// After so long on one link nobody else uses our client id any more, in milliseconds.
+const CALM_MS: u64 = 300_000;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A bridge: its session, from the moment it is made, and what dials for it.
 #[derive(Debug)]
 pub struct Bridge {
-    plan: Plan,
-    broker: Arc<Broker>,
-    slot: Arc<SessionSlot>,
-    health: Arc<BridgeHealth>,
+    pub(super) plan: Plan,
+    pub(super) broker: Arc<Broker>,
+    pub(super) slot: Arc<SessionSlot>,
+    pub(super) health: Arc<BridgeHealth>,
     receive: Arc<[ReceiveRoute]>,
     /// Properties of its will, and of what it says of itself.
     mark: ForwardableBuilder,
     subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
-    memory: SharedMemory,
+    pub(super) memory: SharedMemory,
+    /// The revision of the memory that was kept last.
+    kept: AtomicU64,
 }
 
 impl Bridge {
@@ -62,7 +71,9 @@ impl Bridge {
             .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
             .collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
-        slot.mark_with(broker.gateway_id());
+        if plan.cloud.as_ref().is_none_or(|cloud| cloud.preset.is_told_the_way()) {
+            slot.mark_with(broker.gateway_id());
+        }
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -76,14 +87,21 @@ impl Bridge {
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
-        let health = health.bridge(&plan.name, move || {
-            let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
-        });
+        let health = health.bridge(&plan.name, move || status::backlog_of(&waiting));
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         let memory = SharedMemory::default();
-        Ok(Self { plan, broker: Arc::clone(broker), slot, health, receive, mark, subscriptions, memory })
+        memory.set(keeping::load(&slot));
+        Ok(Self {
+            plan,
+            broker: Arc::clone(broker),
+            slot,
+            health,
+            receive,
+            mark,
+            subscriptions,
+            memory,
+            kept: AtomicU64::new(0),
+        })
     }
 
     /// The bridge's session.
@@ -91,19 +109,26 @@ impl Bridge {
         &self.slot
     }
 
-    /// What it learns of its servers.
-    pub fn memory(&self) -> &SharedMemory {
-        &self.memory
+    /// Dials until `cancelled`; then says goodbye. Its status is told all the while.
+    pub async fn run(self, cancelled: CancellationToken) {
+        let status = Status::of(&self.plan, &self.broker, &self.slot, &self.health);
+        let ended = CancellationToken::new();
+        let supervised = async {
+            self.dial(&cancelled).await;
+            self.health.stopped();
+            ended.cancel();
+        };
+        tokio::join!(supervised, status.run(ended.clone()));
     }
 
     /// Dials until `cancelled`; then says goodbye.
-    pub async fn run(self, cancelled: CancellationToken) {
+    async fn dial(&self, cancelled: &CancellationToken) {
         let renewal = tokio::select! {
             () = cancelled.cancelled() => return,
             renewal = Renewal::load(&self.plan, &self.health) => renewal,
         };
         tokio::select! {
-            () = self.supervise(&renewal, &cancelled) => {}
+            () = self.supervise(&renewal, cancelled) => {}
             () = renewal.watch() => {}
         }
     }
@@ -113,6 +138,7 @@ impl Bridge {
             servers: Servers::new(&self.plan.servers, clock::now()),
             takeovers: Takeovers::default(),
             complaints: Complaints::default(),
+            isolation: Isolation::default(),
             next_connect: Instant::now(),
         };
         loop {
@@ -120,6 +146,7 @@ impl Bridge {
                 Ok(target) => target,
                 Err(until) => {
                     let mut renewed = renewal.renewed();
+                    self.health.waiting(until);
                     tokio::select! {
                         () = cancelled.cancelled() => return,
                         () = renewed.changed() => supervision.servers.hurry(None, clock::now()),
@@ -150,19 +177,24 @@ impl Bridge {
         loop {
             tokio::time::sleep_until(supervision.next_connect).await;
             supervision.next_connect = Instant::now() + interval;
+            self.health.connecting(&server, version);
             let (means, renewed) = renewal.means(target.timeout);
-            let Failed { error, trouble, hint, moved, is_refusal } = match self.connect(target, version, &means).await {
-                Ok((welcome, answers, renew_after)) => {
-                    let now = clock::now();
-                    self.memory.change(&server, |known| known.worked(version, now));
-                    supervision.servers.connected(target, Duration::from_millis(now.since(began)));
-                    renewal.accepted(&renewed);
-                    return Some(Connected { welcome, answers, version, renewed, renew_after });
-                }
-                Err(failed) => failed,
-            };
+            let Failed { error, trouble, hint, moved, is_refusal } =
+                match self.connect(target, version, &means, &supervision.isolation).await {
+                    Ok((welcome, answers, renew_after)) => {
+                        let now = clock::now();
+                        self.memory.change(&server, |known| known.worked(version, now));
+                        supervision.servers.connected(target, Duration::from_millis(now.since(began)));
+                        renewal.accepted(&renewed);
+                        return Some(Connected { welcome, answers, version, renewed, renew_after });
+                    }
+                    Err(failed) => failed,
+                };
             let now = clock::now();
-            self.health.disconnected(&error);
+            match trouble {
+                Trouble::Credentials | Trouble::Busy => self.health.refused(&error),
+                _ => self.health.disconnected(&error),
+            }
             if let Some(repeated) = supervision.complaints.note(&error, now) {
                 if trouble == Trouble::Credentials {
                     tracing::error!(bridge, server, error, repeated, "cannot connect: somebody must change something");
@@ -205,8 +237,10 @@ impl Bridge {
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
+        self.health.set_warning(BridgeWarning::RefusedSubscription, None);
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
-        let end = self.drive((welcome, renew_after), version, &server, &answers, cancelled, &mut renewed).await;
+        let course = Course { server: &server, version, answers: &answers, renew_after };
+        let end = self.drive(welcome, course, &mut supervision.isolation, cancelled, &mut renewed).await;
         self.note_answers(&server, &answers);
         if cancelled.is_cancelled() {
             return;
@@ -240,16 +274,29 @@ impl Bridge {
             }
         }
         self.health.disconnected(&reason);
+        if rival == Rival::Certain {
+            let warning = format!("bridge {bridge}: {reason}");
+            self.health.set_warning(BridgeWarning::OtherClient, Some(&warning));
+        }
         match supervision.complaints.note(&reason, now) {
             Some(repeated) if rival != Rival::None => tracing::error!(bridge, server, reason, repeated, "link lost"),
             Some(repeated) => tracing::warn!(bridge, server, reason, repeated, "link lost"),
             None => tracing::debug!(bridge, server, reason, "link lost"),
         }
+        self.isolate(&end, version, has_acknowledged, &mut supervision.isolation);
         if let Some(Parting { reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, .. }) = parting {
             supervision.servers.moved(target, server.as_deref(), now);
             return;
         }
         supervision.servers.lost(target, trouble, is_good && rival == Rival::None, now);
+    }
+
+    /// Keeps what has been learnt, for the next process.
+    fn keep_memory(&self) {
+        let revision = self.memory.revision();
+        if self.kept.swap(revision, Ordering::Relaxed) != revision {
+            keeping::save(&self.slot, &self.memory.get());
+        }
     }
 
     /// Takes what the server has said of subscriptions.
@@ -258,10 +305,13 @@ impl Bridge {
             let error = format!("the server refused the subscription to {filter}: {reason}");
             tracing::error!(bridge = self.plan.name, server, error, "nothing comes by this route");
             self.health.note_error(&error);
+            let warning = format!("bridge {}: {error}", self.plan.name);
+            self.health.set_warning(BridgeWarning::RefusedSubscription, Some(&warning));
         }
         if let Some(subscribed) = answers.take_subscribed() {
             self.memory.change(server, |known| known.subscribed = Some(subscribed));
         }
+        self.keep_memory();
     }
 
     /// The version to begin with.
@@ -277,6 +327,7 @@ impl Bridge {
         target: &Target,
         version: Version,
         means: &Means,
+        isolation: &Isolation,
     ) -> Result<(Welcome, Arc<Answers>, Option<Duration>), Failed> {
         let (plan, server) = (&self.plan, &target.server);
         let credentials =
@@ -312,11 +363,8 @@ impl Bridge {
             receive: Arc::clone(&self.receive),
             // All of it together has the time of an attempt.
             timeout: target.timeout.saturating_sub(began.elapsed()),
-            hop: match &plan.cloud {
-                Some(cloud) => cloud.hop(plan.throttling),
-                None => Hop { throttling: plan.throttling, ..Hop::default() },
-            },
-            window: plan.cloud.as_ref().and_then(|cloud| cloud.rules.in_flight),
+            hop: self.hop(server, isolation),
+            window: self.most_in_flight().into_iter().chain(isolation.window()).min(),
         };
         match link::dial(&self.broker, &self.slot, transport, hello).await {
             Ok(welcome) => Ok((welcome, answers, credentials.and_then(|credentials| credentials.renew_after))),
@@ -328,22 +376,27 @@ impl Bridge {
     /// Drives a link until it ends, the gateway stops, or there are new certificates to come with.
     async fn drive(
         &self,
-        (welcome, renew_after): (Welcome, Option<Duration>),
-        version: Version,
-        server: &str,
-        answers: &Answers,
+        welcome: Welcome,
+        course: Course<'_>,
+        isolation: &mut Isolation,
         cancelled: &CancellationToken,
         renewed: &mut Renewed,
     ) -> Ended {
-        let Welcome { mut link, server_keep_alive, .. } = welcome;
+        let Welcome { mut link, server_keep_alive, window, .. } = welcome;
         let epoch = link.epoch();
-        let renew_at = Instant::now() + renew_after.unwrap_or_default();
+        let window = window.min(self.most_in_flight().unwrap_or(u16::MAX));
+        let mut trial = Trial { window, acknowledged: self.slot.progress().1, held_since: None };
+        if isolation.is_alone() {
+            let now = clock::now();
+            self.ping(epoch, now);
+            trial.held_since = Some(now);
+        }
+        let renew_at = Instant::now() + course.renew_after.unwrap_or_default();
+        let mut is_renewed = None;
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
-        let mut look = tokio::time::interval(vigil.interval());
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut is_stalled, mut is_renewed) = (false, None);
+        let (mut is_stalled, began) = (false, clock::now());
         let end = {
             let mut run = std::pin::pin!(link.run());
             loop {
@@ -351,46 +404,59 @@ impl Bridge {
                     end = &mut run => break end,
                     () = cancelled.cancelled() => {
                         let offline = self.status_message("offline");
-                        self.say_goodbye(epoch, version, offline, run.as_mut()).await;
+                        self.say_goodbye(epoch, course.version, offline, run.as_mut()).await;
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
-                    () = tokio::time::sleep_until(renew_at), if renew_after.is_some() => {
-                        self.say_goodbye(epoch, version, None, run.as_mut()).await;
+                    () = tokio::time::sleep_until(renew_at), if course.renew_after.is_some() => {
+                        self.say_goodbye(epoch, course.version, None, run.as_mut()).await;
                         is_renewed = Some("connecting anew, before what we are let in by ends");
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     () = renewed.changed() => {
-                        self.say_goodbye(epoch, version, None, run.as_mut()).await;
+                        self.say_goodbye(epoch, course.version, None, run.as_mut()).await;
                         is_renewed = Some("connecting anew with new TLS files");
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
-                    _ = look.tick() => {
-                        self.note_answers(server, answers);
+                    () = tokio::time::sleep(if isolation.window().is_some() { LOOK } else { vigil.interval() }) => {
+                        self.note_answers(course.server, course.answers);
+                        self.follow(&mut trial, epoch, &course, isolation);
                         is_stalled |= self.watch(&mut vigil, epoch) == Verdict::Stalled;
+                        if clock::now().since(began) >= CALM_MS {
+                            self.health.set_warning(BridgeWarning::OtherClient, None);
+                        }
                     }
                 }
             }
         };
         link.end(&end).await;
+        self.follow(&mut trial, epoch, &course, isolation);
         match end {
             _ if is_stalled => Ended::Stalled(self.plan.ack_timeout),
             end => is_renewed.map_or(Ended::Link(end), Ended::Renewed),
         }
     }
 
+    /// Sends PINGREQ at `now`; what the slot hears from then on has come after it.
+    fn ping(&self, epoch: u64, now: Millis) {
+        if self.slot.last_heard() >= now {
+            // In the same millisecond, and before.
+            self.slot.heard(Millis(now.0.saturating_sub(1)));
+        }
+        let mut bytes = Vec::new();
+        Packet::PingReq.encode(Version::V5, &mut bytes);
+        self.slot.send(epoch, &bytes);
+        self.slot.flush_now();
+    }
+
     /// Looks whether the link is alive, and does what that wants.
     fn watch(&self, vigil: &mut Vigil, epoch: u64) -> Verdict {
         let (in_flight, acknowledged) = self.slot.progress();
         let seen = Seen { heard: self.slot.last_heard(), in_flight, acknowledged };
-        let verdict = vigil.look(seen, clock::now());
+        let now = clock::now();
+        let verdict = vigil.look(seen, now);
         match verdict {
             Verdict::Well => {}
-            Verdict::Ping => {
-                let mut bytes = Vec::new();
-                Packet::PingReq.encode(Version::V5, &mut bytes);
-                self.slot.send(epoch, &bytes);
-                self.slot.flush_now();
-            }
+            Verdict::Ping => self.ping(epoch, now),
             Verdict::Silent => self.slot.close(Some(epoch), ReasonCode::KeepAliveTimeout),
             Verdict::Stalled => self.slot.close(Some(epoch), ReasonCode::UnspecifiedError),
         }
@@ -445,8 +511,18 @@ struct Supervision {
     servers: Servers,
     takeovers: Takeovers,
     complaints: Complaints,
+    isolation: Isolation,
     /// A cloud takes only so many CONNECTs.
     next_connect: Instant,
+}
+
+/// A link that is being driven.
+pub(super) struct Course<'a> {
+    pub(super) server: &'a str,
+    version: Version,
+    answers: &'a Answers,
+    /// When what lets us in ends.
+    renew_after: Option<Duration>,
 }
 
 /// A link that stands.
@@ -457,92 +533,6 @@ struct Connected {
     /// When it is to be made anew, because what it was entered with ends.
     renew_after: Option<Duration>,
     renewed: Renewed,
-}
-
-/// Why there is no connection.
-struct Failed {
-    error: String,
-    trouble: Trouble,
-    hint: Hint,
-    /// Whether the server sends us away, and where to.
-    moved: Option<Option<String>>,
-    /// Whether the server does not want us as we are, as far as we know.
-    is_refusal: bool,
-}
-
-impl Failed {
-    fn to_dial(error: &DialError) -> Self {
-        let trouble = match error {
-            DialError::Timeout { .. } => Trouble::Unanswered,
-            DialError::Proxy { error: ProxyError::WantsPassword | ProxyError::WrongPassword, .. } => {
-                Trouble::Credentials
-            }
-            // It may be no refusal of its own: a captive portal shows certificates and pages too.
-            error if error.is_refusal() => Trouble::Protocol,
-            _ => Trouble::Network,
-        };
-        let is_refusal = error.is_refusal();
-        Self { error: error.to_string(), trouble, hint: Hint::None, moved: None, is_refusal }
-    }
-
-    fn to_greet(error: link::DialError) -> Self {
-        let text = error.to_string();
-        let is_refusal = matches!(error, link::DialError::Refused { .. } | link::DialError::Closed);
-        let (trouble, hint) = match error {
-            link::DialError::Refused {
-                reason: ReasonCode::UseAnotherServer | ReasonCode::ServerMoved, server, ..
-            } => {
-                return Self {
-                    error: text,
-                    trouble: Trouble::Busy,
-                    hint: Hint::None,
-                    moved: Some(server),
-                    is_refusal: false,
-                };
-            }
-            link::DialError::Refused { reason: ReasonCode::UnsupportedProtocolVersion, .. } => {
-                (Trouble::Protocol, Hint::Wanted)
-            }
-            link::DialError::Refused { reason, .. } => (Trouble::of_refusal(reason), Hint::None),
-            link::DialError::Closed => (Trouble::Network, Hint::Guessed),
-            link::DialError::Timeout(_) => (Trouble::Unanswered, Hint::Unclear),
-            link::DialError::Failed(_) => (Trouble::Protocol, Hint::Unclear),
-        };
-        Self { error: text, trouble, hint, moved: None, is_refusal }
-    }
-}
-
-/// How a link ended.
-enum Ended {
-    Link(link::End),
-    /// Nothing was acknowledged for this time.
-    Stalled(Duration),
-    /// By us, to connect anew for this reason.
-    Renewed(&'static str),
-}
-
-impl Ended {
-    fn describe(&self) -> String {
-        match self {
-            Self::Renewed(why) => (*why).into(),
-            Self::Stalled(timeout) => format!("no acknowledgement for {} s", timeout.as_secs_f32()),
-            Self::Link(link::End::Peer(None)) => "the server closed the connection".into(),
-            Self::Link(link::End::Peer(Some(reason))) => format!("the server said {reason}"),
-            Self::Link(link::End::Protocol(error)) => format!("the server broke the protocol: {error}"),
-            Self::Link(link::End::Transport(error)) => tls::describe(error),
-            Self::Link(link::End::TakenOver) => "another connection of this bridge".into(),
-            Self::Link(link::End::Closed(ReasonCode::KeepAliveTimeout)) => "the server went silent".into(),
-            Self::Link(link::End::Closed(reason)) => reason.to_string(),
-        }
-    }
-
-    fn trouble(&self) -> Trouble {
-        match self {
-            Self::Link(link::End::Peer(Some(reason))) => Trouble::of_disconnect(*reason),
-            Self::Link(link::End::Protocol(_)) => Trouble::Protocol,
-            _ => Trouble::Network,
-        }
-    }
 }
 
 fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {

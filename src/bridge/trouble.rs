@@ -51,8 +51,14 @@ impl Trouble {
             | ReasonCode::UnspecifiedError
             | ReasonCode::SessionTakenOver => Self::Network,
             ReasonCode::MessageRateTooHigh | ReasonCode::AdministrativeAction => Self::Busy,
-            // Of one message or subscription, not of all of us: we were let in.
-            ReasonCode::NotAuthorized => Self::Protocol,
+            // Of one message, not of all of us: it is looked for, and set aside.
+            ReasonCode::NotAuthorized
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::RetainNotSupported
+            | ReasonCode::QoSNotSupported => Self::Network,
             other => Self::of_refusal(other),
         }
     }

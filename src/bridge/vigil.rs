@@ -25,7 +25,7 @@ pub struct Vigil {
 /// What is seen of a link.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// When the last packet came.
+    /// When the last packet came; before the time of a ping that it came before.
     pub heard: Millis,
     /// Messages in flight.
     pub in_flight: u64,
@@ -79,7 +79,7 @@ impl Vigil {
         let silent = now.since(heard);
         // A server wants to hear something in each keep alive, however much it says itself.
         let is_due = now.since(self.pinged_at.unwrap_or(self.began)) * 4 >= self.keep_alive_ms * 3;
-        let is_asked = self.pinged_at.is_some_and(|pinged| pinged >= heard);
+        let is_asked = self.pinged_at.is_some_and(|pinged| pinged > heard);
         let wants_answer = silent * 2 >= self.keep_alive_ms && !is_asked;
         // Has the server got what is in flight?
         let wants_proof = is_stuck_since.is_some_and(|since| {

@@ -2,7 +2,9 @@
 
 use super::plan::{Plan, PlannedRoute};
 use crate::broker::delivery::withholds_command;
-use crate::mqtt::{Remap, TopicFilter, TopicName};
+use crate::broker::envelope::Sealed;
+use crate::mapping::hop_payload::Outgoing;
+use crate::mqtt::{Remap, Sampled, TopicFilter, TopicName};
 
 /// What becomes of a topic at a bridge.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,20 +26,24 @@ pub enum Why<'a> {
     Command,
     /// It takes this one, which stands before it.
     Earlier(&'a PlannedRoute),
-    /// The topic that it would have is none: too long, or empty.
+    /// The topic that it would have is none, or the cloud has no form for it.
     NoTopic,
 }
 
 /// The way of `topic` over the bridge of `plan`.
 pub fn way<'a>(plan: &'a Plan, topic: &str) -> Way<'a> {
     let mut way = Way { out: None, passed: Vec::new(), brought: Vec::new() };
-    for route in plan.send.iter().filter(|route| route.remap.from().matches(topic)) {
+    // A preset has routes of its own for the answers that its cloud waits for: those take nothing else.
+    let is_for_it = |route: &&PlannedRoute| {
+        route.remap.from().matches(topic) && route.envelope.as_ref().is_none_or(|envelope| envelope.takes(topic, b"0"))
+    };
+    for route in plan.send.iter().filter(is_for_it) {
         let excepted = route.except.iter().find(|except| except.matches(topic));
         let why = match (&way.out, excepted) {
             (Some((earlier, _)), _) => Why::Earlier(earlier),
             (None, Some(except)) => Why::Excepted(except),
             (None, None) if withholds_command(route.remap.from(), topic) => Why::Command,
-            (None, None) => match applied(&route.remap, topic) {
+            (None, None) => match on_hop(route, topic) {
                 Some(remapped) => {
                     way.out = Some((route, remapped));
                     continue;
@@ -76,6 +82,17 @@ fn origin(route: &PlannedRoute, topic: &str) -> Option<String> {
     // The wildcards of both are the same: it can be gone backwards.
     let back = Remap::new(to.clone(), Some(from.clone())).ok()?;
     applied(&back, topic)
+}
+
+/// The topic that the other side sees: a cloud may have a form of its own.
+fn on_hop(route: &PlannedRoute, topic: &str) -> Option<String> {
+    let remapped = applied(&route.remap, topic)?;
+    let message = Outgoing { topic, payload: b"0", reading: None, time: Sampled::at(0) };
+    match route.envelope.as_ref().map(|envelope| envelope.seal(&remapped, message.payload, &message)) {
+        None | Some(Sealed::AsItIs) => Some(remapped),
+        Some(Sealed::As { topic, .. }) => Some(topic),
+        Some(Sealed::Nothing(_)) => None,
+    }
 }
 
 fn applied(remap: &Remap, topic: &str) -> Option<String> {

@@ -9,6 +9,7 @@ use super::check::Outcome;
 use super::outlook::{Outlook, size, span, tells_time};
 use crate::adapters::{Pace, Published};
 use crate::bridge::Plan;
+use crate::bridge::cloud::{Cloud, TakesRetain};
 use crate::bridge::plan::{PlannedRoute, RouteQos};
 use crate::bridge::settings::{Retain, Version};
 use crate::bridge::way::{Why, way};
@@ -18,6 +19,7 @@ use crate::config::{self, Configuration, Environment};
 use crate::mapping::PayloadFormat;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, TopicName};
+use crate::settings::Place;
 
 /// Say which way a topic takes.
 #[derive(Debug, clap::Args)]
@@ -135,13 +137,17 @@ impl Page {
                 is_known = true;
             }
         }
+        let is_command = resolved.adapters.command_topics().iter().any(|command| command.topic == *topic);
         for bridge in &resolved.bridges {
+            if let Some(cloud) = bridge.cloud.as_ref().filter(|cloud| is_command && !cloud.preset.has_topics()) {
+                self.line("comes", format_args!("from commands of {} to {}", cloud.rules.name, bridge.name));
+            }
             for (route, from) in way(bridge, topic.as_str()).brought {
                 let mut line = format!("from {from} of {}, qos {}", bridge.name, qos_words(route.qos, None));
                 if let Some(age) = route.max_age {
                     line.push_str(&format!(", at most {} old", span(age)));
                 }
-                line.push_str(&format!(" ({})", configuration.sources.locate(route.place)));
+                line.push_str(&format!(" ({})", place_words(route, configuration)));
                 self.line("comes", line);
                 is_known = true;
             }
@@ -160,13 +166,20 @@ impl Page {
         configuration: &Configuration,
     ) {
         let way = way(bridge, topic.as_str());
-        let place =
-            |route: &PlannedRoute| format!("{} ({})", route_words(route), configuration.sources.locate(route.place));
+        let place = |route: &PlannedRoute| format!("{} ({})", route_words(route), place_words(route, configuration));
         self.0.push('\n');
         if let Some((route, remapped)) = &way.out {
             self.line(&format!("to {}", bridge.name), format_args!("as {remapped}"));
             self.detail("route", place(route));
-            let mut qos = qos_words(route.qos, published);
+            if let Some(cloud) = &bridge.cloud {
+                self.detail("cloud", cloud_words(cloud, remapped));
+            }
+            let most = bridge.cloud.as_ref().map_or(QoS::ExactlyOnce, |cloud| cloud.rules.max_qos);
+            let lowered = match route.qos {
+                RouteQos::Exactly(qos) => RouteQos::Exactly(qos.min(most)),
+                RouteQos::AtMost(qos) => RouteQos::AtMost(qos.min(most)),
+            };
+            let mut qos = qos_words(lowered, published);
             if published.map_or(QoS::AtMostOnce, |published| published.qos) == QoS::AtMostOnce
                 && route.qos.of(QoS::AtMostOnce) == QoS::AtMostOnce
             {
@@ -193,11 +206,34 @@ impl Page {
                 Why::Excepted(except) => format!("`except: {except}`"),
                 Why::Command => "a wildcard takes no command out of the gateway; name the topic itself".into(),
                 Why::Earlier(_) => "a route before it takes the topic".into(),
-                Why::NoTopic => "what it makes of the topic is none".into(),
+                Why::NoTopic => "there is no topic for it on the other side".into(),
             };
             self.detail("not by", format_args!("{}: {why}", place(route)));
         }
     }
+}
+
+/// What the cloud takes, and whether that is the topic.
+fn cloud_words(cloud: &Cloud, topic: &str) -> String {
+    let rules = cloud.rules;
+    let mut words = vec![format!("qos {} at most", rules.max_qos)];
+    words.extend((rules.retain == TakesRetain::No).then(|| "nothing retained".into()));
+    words.extend(rules.packet_bytes.map(|bytes| format!("packets of {}", size(u64::from(bytes)))));
+    words.extend(rules.topic_bytes.map(|bytes| format!("topics of {bytes} bytes")));
+    words.extend(rules.topic_slashes.map(|slashes| format!("{slashes} slashes in them")));
+    words.extend(rules.in_flight.map(|count| format!("{count} in flight")));
+    words.extend(rules.rate.map(|rate| format!("{rate} messages/s")));
+    words.extend(rules.bandwidth.map(|bytes| format!("{}/s", size(bytes as u64))));
+    let mut line = format!("{} takes {}", rules.name, words.join(", "));
+    if let Some(refused) = Some(cloud).filter(|cloud| cloud.preset.has_topics()).and_then(|_| rules.refuses(topic)) {
+        line.push_str(&format!("; this one is refused: {refused}"));
+    }
+    line
+}
+
+/// Where a route stands.
+fn place_words(route: &PlannedRoute, configuration: &Configuration) -> String {
+    if route.place == Place::default() { "of the preset".into() } else { configuration.sources.locate(route.place) }
 }
 
 fn publisher(published: &Published) -> String {
@@ -238,7 +274,10 @@ fn route_words(route: &PlannedRoute) -> String {
 fn qos_words(qos: RouteQos, published: Option<&Published>) -> String {
     match (qos, published) {
         (RouteQos::Exactly(qos), _) => qos.to_string(),
-        (RouteQos::AtMost(_), Some(published)) => format!("{}, as it is published", qos.of(published.qos)),
+        (RouteQos::AtMost(_), Some(published)) => match qos.of(published.qos) {
+            lower if lower < published.qos => format!("{lower}, published at {}", published.qos),
+            own => format!("{own}, as it is published"),
+        },
         (RouteQos::AtMost(QoS::ExactlyOnce), None) => "as it was published".into(),
         (RouteQos::AtMost(most), None) => format!("as it was published, at most {most}"),
     }
@@ -325,211 +364,4 @@ fn waits_words(bridge: &Plan, configuration: &Configuration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLANT: &str = r##"gateway: { name: edge }
-broker:
-  users:
-    nodered: { password: x, read: ["#"], write: ["{gateway}/+/+/set"] }
-    display: { password: y, read: ["{gateway}/meter/#"] }
-storage: { path: journal }
-modbus:
-  rs485:
-    host: h
-    devices:
-      meter:
-        id: 1
-        every: 5s
-        points:
-          voltage: { input: 0, type: float32, unit: V }
-          power: { input: 2, type: float32, unit: W, deadband: 5, qos: 0 }
-          relay: { coil: 5, write: true }
-bridges:
-  aws:
-    url: mqtts://a
-    send:
-      - { from: "{gateway}/+/status", to: "dt/{gateway}/+/status", qos: 1, priority: high }
-      - { from: "{gateway}/meter/#", to: "dt/meter/#", qos: 1, batch: { every: 10s } }
-      - { from: "{gateway}/#", qos: 1 }
-    receive: [ { from: "cmd/{gateway}/+/+", to: "{gateway}/+/+/set", qos: 1, max_age: 30s } ]
-    limit: { rate: 50/s, bandwidth: 32KB/s }
-    queue: { expire: 7d }
-  office:
-    url: mqtt://b
-    mqtt: 3.1.1
-    send: [ { from: "{gateway}/#", except: ["{gateway}/meter/power"], to: "site-a/#", retain: true, payload: plain } ]
-    queue: { limit: 1MB, when_full: refuse }
-  lab: { url: "mqtt://c", send: [ { from: "lab/#", every: 30s, max_qos: 1 } ] }
-"##;
-
-    fn explained(topics: &[&str]) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("edgeway.yaml");
-        std::fs::write(&path, PLANT).unwrap();
-        let environment = Environment { variable: &|_| None, host_name: "edge".into() };
-        let mut shown = String::new();
-        for topic in topics {
-            let outcome = explain(topic, Some(&path), &environment, false);
-            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
-            shown.push_str(&outcome.stdout.replace(&folder.path().display().to_string(), ""));
-            shown.push('\n');
-        }
-        shown
-    }
-
-    #[test]
-    fn a_point_is_followed_over_all_bridges() {
-        insta::assert_snapshot!(explained(&["edge/meter/voltage", "edge/meter/power"]), @r##"
-        edge/meter/voltage
-        published   by voltage of meter, every 5 s, in V, plain, at qos 1, retained
-        read by     display, nodered
-        written by  no user
-
-        to aws      as dt/meter/voltage
-          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
-          qos       1
-          retain    yes, as it is published
-          payload   json: {topic, value, unit, time, quality}
-          sent      in its turn, in arrays of at most 200, 10 s after the first at the latest
-          limits    50 messages/s and 32KB/s for all that does not go before others
-          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
-          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
-          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
-
-        to office   as site-a/meter/voltage
-          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
-          qos       1, as it is published
-          retain    always
-          payload   plain; the time is lost: MQTT 3.1.1 has no place for it, `payload: json` keeps it
-          sent      in its turn
-          waits     in 1MB of the bridge's own, then refuse
-          lasts     24 msg/min, 9 h in 1MB, then refuse
-
-        not to lab  no route matches it
-
-        edge/meter/power
-        published   by power of meter, every 5 s at most, in W, plain, at qos 0, retained
-        read by     display, nodered
-        written by  no user
-
-        to aws      as dt/meter/power
-          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
-          qos       1
-          retain    yes, as it is published
-          payload   json: {topic, value, unit, time, quality}
-          sent      in its turn, in arrays of at most 200, 10 s after the first at the latest
-          limits    50 messages/s and 32KB/s for all that does not go before others
-          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
-          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
-          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
-
-        not to office
-          not by    edge/# -> site-a/# (/edgeway.yaml:31:13): `except: edge/meter/power`
-
-        not to lab  no route matches it
-        "##);
-    }
-
-    #[test]
-    fn commands_statuses_and_topics_of_clients_are_told_apart() {
-        let topics = ["edge/meter/relay/set", "edge/meter/relay/set/result", "edge/meter/status", "lab/x"];
-        insta::assert_snapshot!(explained(&topics), @r##"
-        edge/meter/relay/set
-        command     writes relay of meter, within 5 s or not at all; never if it is retained
-        answered    on edge/meter/relay/set/result
-        comes       from cmd/edge/meter/relay of aws, qos 1, at most 30 s old (/edgeway.yaml:25:16)
-        read by     display, nodered
-        written by  nodered
-
-        not to aws
-          not by    edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9): a wildcard takes no command out of the gateway; name the topic itself
-          not by    edge/# (/edgeway.yaml:24:9): a wildcard takes no command out of the gateway; name the topic itself
-
-        not to office
-          not by    edge/# -> site-a/# (/edgeway.yaml:31:13): a wildcard takes no command out of the gateway; name the topic itself
-
-        not to lab  no route matches it
-
-        edge/meter/relay/set/result
-        published   as the result of commands to relay of meter
-        read by     display, nodered
-        written by  no user
-
-        to aws      as dt/meter/relay/set/result
-          route     edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9)
-          qos       1
-          retain    as it was published
-          payload   json: {topic, value, unit, time, quality}
-          sent      before others
-          limits    50 messages/s and 32KB/s for all that does not go before others
-          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
-          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
-          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
-
-        to office   as site-a/meter/relay/set/result
-          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
-          qos       as it was published; what goes at qos 0 is not kept while the link is down
-          retain    always
-          payload   plain
-          sent      before others
-          waits     in 1MB of the bridge's own, then refuse
-          lasts     24 msg/min, 9 h in 1MB, then refuse
-
-        not to lab  no route matches it
-
-        edge/meter/status
-        published   by meter: whether it answers, at qos 1, retained
-        read by     display, nodered
-        written by  no user
-
-        to aws      as dt/edge/meter/status
-          route     edge/+/status -> dt/edge/+/status (/edgeway.yaml:22:9)
-          qos       1
-          retain    as it was published
-          payload   as published
-          sent      before others
-          limits    50 messages/s and 32KB/s for all that does not go before others
-          waits     in 512MB that all queues share, 7 d at most, then drop_oldest
-          lasts     at most 36 msg/min, 7 d in 27MB of 512MB, then they expire
-          not by    edge/meter/# -> dt/meter/# (/edgeway.yaml:23:9): a route before it takes the topic
-          not by    edge/# (/edgeway.yaml:24:9): a route before it takes the topic
-
-        to office   as site-a/meter/status
-          route     edge/# -> site-a/# (/edgeway.yaml:31:13)
-          qos       as it was published; what goes at qos 0 is not kept while the link is down
-          retain    always
-          payload   plain
-          sent      in its turn
-          waits     in 1MB of the bridge's own, then refuse
-          lasts     24 msg/min, 9 h in 1MB, then refuse
-
-        not to lab  no route matches it
-
-        lab/x
-        published   by clients only: no device and no bridge has it
-        read by     nodered
-        written by  no user
-
-        not to aws  no route matches it
-
-        not to office no route matches it
-
-        to lab      as lab/x
-          route     lab/# (/edgeway.yaml:33:35)
-          qos       as it was published, at most 1; what goes at qos 0 is not kept while the link is down
-          retain    as it was published
-          payload   as published
-          sent      in its turn, the newest only, every 30 s at most
-          waits     in 512MB that all queues share, then drop_oldest
-        "##);
-    }
-
-    #[test]
-    fn what_is_no_topic_is_refused() {
-        let environment = Environment { variable: &|_| None, host_name: "edge".into() };
-        let outcome = explain("edge/#", None, &environment, false);
-        assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""));
-        assert!(outcome.stderr.starts_with("error: `edge/#` is no topic: "), "{}", outcome.stderr);
-    }
-}
+mod tests;

@@ -65,6 +65,8 @@ pub struct Welcome {
     pub session_present: bool,
     /// Seconds of keep alive that the server wants instead of ours.
     pub server_keep_alive: Option<u16>,
+    /// Messages in flight that the server takes.
+    pub window: u16,
 }
 
 /// Why no connection came about.
@@ -210,7 +212,7 @@ pub async fn dial(
     let dialled = Dialled { receive: hello.receive, resumed_at, connected_at: now, answers: hello.answers };
     let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
-    Ok(Welcome { link, session_present, server_keep_alive })
+    Ok(Welcome { link, session_present, server_keep_alive, window })
 }
 
 /// Releases what was received from a server that has forgotten the session. What records that, where it waits.

@@ -21,6 +21,8 @@ pub struct Hop {
     pub packet_bytes: Option<u32>,
     /// How fast it is sent to.
     pub throttling: Throttling,
+    /// Whether messages wait until [`SessionSlot::let_go`](super::SessionSlot::let_go).
+    pub is_held: bool,
     /// Why it does not take a topic, where somebody knows that beforehand.
     pub refuses: Option<Arc<RefusesTopic>>,
 }
@@ -32,6 +34,7 @@ impl Default for Hop {
             retain_available: true,
             packet_bytes: None,
             throttling: Throttling::default(),
+            is_held: false,
             refuses: None,
         }
     }
@@ -84,6 +87,9 @@ impl Hopping {
 
     /// Whether a message of `rank` may go at `now`. If not, it is noted when.
     pub(super) fn may_send(&mut self, rank: Rank, now: Millis) -> bool {
+        if self.hop.is_held {
+            return false;
+        }
         let Some(throttle) = self.throttle.as_mut().filter(|_| rank != Rank::High) else {
             return true;
         };

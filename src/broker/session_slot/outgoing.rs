@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::aside::SetAside;
 use super::paging::one;
+use super::stall::Watched;
 use super::wire::{Refused, Wire};
 use super::{MAX_BUFFERED_BYTES, SessionSlot, Turn, Will};
 use crate::broker::budget::Charge;
@@ -65,6 +66,8 @@ pub(super) struct Outgoing {
     pub(super) released: Option<Arc<Pending>>,
     /// What records that the first message of the queue gets another packet identifier than its sequence stands for.
     pub(super) displacing: Option<Displacing>,
+    /// Topics whose acknowledgements are noted.
+    pub(super) watched: Option<Box<Watched>>,
 }
 
 /// A QoS 2 message gets another packet identifier than its sequence stands for, once that is committed.

@@ -50,7 +50,7 @@ pub(super) struct Wire {
     pub(super) woken_for: Ticket,
     pub(super) waker: Option<Waker>,
     /// Of a dialled connection: what its server takes.
-    hopping: Option<Box<Hopping>>,
+    pub(super) hopping: Option<Box<Hopping>>,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Wire {
 
     /// Whether messages may have to wait for their time.
     pub(super) fn is_throttled(&self) -> bool {
-        self.hopping.as_ref().is_some_and(|hopping| hopping.throttle.is_some())
+        self.hopping.as_ref().is_some_and(|hopping| hopping.throttle.is_some() || hopping.hop.is_held)
     }
 
     /// The QoS that an entry goes with.

@@ -226,6 +226,16 @@ impl<T> Outbound<T> {
         self.natural_id(sequence) == Some(packet_id)
     }
 
+    /// How many of the messages in flight have been sent on this connection; they are the first ones.
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Changes how many messages in flight the peer gets on this connection, at least 1.
+    pub fn set_window(&mut self, window: u16) {
+        self.window = usize::from(window.max(1));
+    }
+
     /// How many messages in flight the peer takes.
     pub fn window(&self) -> u16 {
         u16::try_from(self.window).unwrap_or(u16::MAX)

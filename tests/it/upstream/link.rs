@@ -276,3 +276,27 @@ fn a_server_that_shuts_down_is_expected_back_soon() {
     upstream.until("the second", |record| record.payloads("x/y") == ["1", "2"]);
     assert_eq!(said(&mut gateway, "the server said server shutting down (0x8B)"), 1);
 }
+
+#[test]
+fn what_was_learnt_of_a_server_is_known_after_a_restart() {
+    let upstream = Upstream::start([Behaviour::closes().on_version_5()]);
+    let routes = |filters: &[&str]| {
+        let mut lines = format!("{SEND}\nreceive:\n");
+        for filter in filters {
+            lines += &format!("  - {{ from: \"{filter}\", retain: false, qos: 1 }}\n");
+        }
+        upstream.configuration(&lines) + "storage: { path: \"@DIR@/store\" }\n"
+    };
+    let mut gateway = Edgeway::start(&routes(&["cmd/#", "news"]));
+    publish(&gateway, "x/y", "1");
+    upstream.until("the first", |record| record.payloads("x/y") == ["1"]);
+    let (status, _) = gateway.terminate();
+    assert!(status.success(), "{status}");
+    gateway.configure(&routes(&["cmd/#", "weather"]));
+    gateway.start_again();
+    publish(&gateway, "x/y", "2");
+    let record = upstream.until("the second", |record| record.payloads("x/y") == ["1", "2"]);
+    assert_eq!(record.versions(), [Version::V5, Version::V3, Version::V3], "3.1.1 is remembered");
+    let last = record.of(3);
+    assert_eq!((last.unsubscribed(), last.subscribed()), (vec!["news"], vec!["weather"]), "{last}");
+}

@@ -24,6 +24,7 @@
 
 mod itself;
 mod link;
+mod poison;
 pub mod record;
 pub mod script;
 mod serve;
