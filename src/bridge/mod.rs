@@ -12,6 +12,7 @@ mod keeping;
 pub mod memory;
 mod outcome;
 pub mod plan;
+mod renewal;
 mod servers;
 pub mod settings;
 mod supervise;

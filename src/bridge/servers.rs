@@ -111,6 +111,16 @@ impl Servers {
         }
     }
 
+    /// Has the next attempt begin at once, with `target` where that is known: we come with something new.
+    pub fn hurry(&mut self, target: Option<&Target>, now: Millis) {
+        for entry in &mut self.entries {
+            entry.not_before = entry.not_before.min(now);
+        }
+        if let Some(target) = target {
+            self.at = target.index;
+        }
+    }
+
     /// Notes that `target` sends us to another server. Whether we follow to `reference`.
     pub fn moved(&mut self, target: &Target, reference: Option<&str>, now: Millis) -> bool {
         let other = reference.and_then(|reference| refer(&target.server, reference));
@@ -160,7 +170,7 @@ mod tests {
     use super::*;
 
     fn server(host: &str) -> Server {
-        Server { host: host.into(), port: 8883, tls: true }
+        Server { host: host.into(), port: 8883, tls: true, path: None }
     }
 
     fn servers(hosts: &[&str]) -> Servers {
@@ -255,6 +265,23 @@ mod tests {
         servers.connected(&other, Duration::from_millis(50));
         servers.lost(&other, Trouble::Network, true, Millis(now));
         assert_eq!(next(&servers, &mut now).server.host, "a", "back to the list");
+    }
+
+    #[test]
+    fn who_comes_with_something_new_does_not_wait() {
+        let mut servers = servers(&["a", "b"]);
+        for trouble in [Trouble::Credentials, Trouble::Busy] {
+            let target = servers.next(Millis(0)).unwrap();
+            servers.failed(&target, trouble, Millis(0));
+        }
+        assert!(servers.next(Millis(100)).is_err());
+        servers.hurry(None, Millis(100));
+        let a = servers.next(Millis(100)).unwrap();
+        assert_eq!(a.server.host, "a");
+        servers.failed(&a, Trouble::Network, Millis(100));
+        let b = servers.next(Millis(100)).unwrap();
+        servers.hurry(Some(&b), Millis(100));
+        assert_eq!(servers.next(Millis(100)).unwrap().server.host, "b");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::cloud::Preset;
 use crate::mapping::hop_payload::HopPayload;
+use crate::net::client_tls::MinVersion;
 use crate::settings::{Bandwidth, Duration, Located, OneOrMany, Qos, Rate, Secret, Size, Template};
 use crate::store::settings::WhenFull;
 
@@ -15,8 +16,9 @@ use crate::store::settings::WhenFull;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The broker, or several of which the first that answers is taken: `mqtts://broker.example.com`. Ports default
-    /// to 1883 for `mqtt` and 8883 for `mqtts`.
+    /// The broker, or several of which the first that answers is taken: `mqtts://broker.example.com`, or over WebSocket
+    /// `wss://broker.example.com/mqtt`. Ports default to 1883 for `mqtt`, 8883 for `mqtts`, 80 for `ws` and 443 for
+    /// `wss`, the path of a WebSocket to `/mqtt`.
     pub url: OneOrMany<Located<String>>,
     /// User name; a template. Default: none.
     #[serde(default)]
@@ -40,9 +42,13 @@ pub struct Settings {
     /// `5` (falls back to 3.1.1 where the server refuses it) or `3.1.1`. Default `5`, or what the `cloud` speaks.
     #[serde(default)]
     pub mqtt: Option<Located<Version>>,
-    /// Certificates.
+    /// Certificates, and how TLS is spoken.
     #[serde(default)]
     pub tls: Option<Located<Tls>>,
+    /// A proxy that passes the connection on: `http://user:password@proxy.example.com:3128` (HTTP CONNECT) or
+    /// `socks5://proxy.example.com:1080`. Default: none.
+    #[serde(default)]
+    pub proxy: Option<Located<Secret>>,
     /// What goes there. A message takes the first route that matches.
     #[serde(default)]
     pub send: Vec<Located<Route>>,
@@ -97,7 +103,7 @@ pub enum Version {
     V311,
 }
 
-/// Certificates in PEM; paths are relative to the configuration's folder.
+/// Certificates in PEM, and how TLS is spoken; paths are relative to the configuration's folder.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
@@ -107,6 +113,12 @@ pub struct Tls {
     pub cert: Option<Located<String>>,
     /// The key of our certificate.
     pub key: Option<Located<String>>,
+    /// The protocols that are offered (ALPN), the best first: `x-amzn-mqtt-ca`. Default: none.
+    pub alpn: OneOrMany<Located<String>>,
+    /// The name that the server is asked for (SNI) and that its certificate must have. Default: the host of the URL.
+    pub server_name: Option<Located<String>>,
+    /// The lowest version that is spoken, `1.2` or `1.3`. Default `1.2`.
+    pub min_version: MinVersion,
 }
 
 /// A route of a bridge.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +15,7 @@ use super::keeping;
 use super::memory::SharedMemory;
 use super::outcome::{Ended, Failed};
 use super::plan::{Plan, PlannedRoute, RouteQos};
+use super::renewal::{Renewal, Renewed};
 use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
 use super::takeovers::{Rival, Sign, Takeovers};
@@ -31,8 +31,7 @@ use crate::health::{Backlog, BridgeHealth, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{Millis, Packet, QoS, ReasonCode, TopicFilter, Version, via};
-use crate::net::dial::dial;
-use crate::net::tls;
+use crate::net::dial::{Means, dial};
 
 /// A link that lived this long was a good one, in milliseconds; or something was acknowledged on it.
 const GOOD_MS: u64 = 30_000;
@@ -112,17 +111,17 @@ impl Bridge {
 
     /// Dials until `cancelled`; then says goodbye.
     pub async fn run(self, cancelled: CancellationToken) {
-        let bridge = self.plan.name.clone();
-        let tls = match self.tls() {
-            Ok(tls) => tls,
-            Err(error) => {
-                tracing::error!(bridge, %error, "bridge cannot start");
-                self.health.disconnected(&error.to_string());
-                // Its entry goes with it, so it stays to tell why.
-                cancelled.cancelled().await;
-                return;
-            }
+        let renewal = tokio::select! {
+            () = cancelled.cancelled() => return,
+            renewal = Renewal::load(&self.plan, &self.health) => renewal,
         };
+        tokio::select! {
+            () = self.supervise(&renewal, &cancelled) => {}
+            () = renewal.watch() => {}
+        }
+    }
+
+    async fn supervise(&self, renewal: &Renewal, cancelled: &CancellationToken) {
         let mut supervision = Supervision {
             servers: Servers::new(&self.plan.servers, clock::now()),
             takeovers: Takeovers::default(),
@@ -134,18 +133,21 @@ impl Bridge {
             let target = match supervision.servers.next(clock::now()) {
                 Ok(target) => target,
                 Err(until) => {
+                    let mut renewed = renewal.renewed();
                     tokio::select! {
                         () = cancelled.cancelled() => return,
-                        () = tokio::time::sleep_until(clock::instant(until)) => continue,
+                        () = renewed.changed() => supervision.servers.hurry(None, clock::now()),
+                        () = tokio::time::sleep_until(clock::instant(until)) => {}
                     }
+                    continue;
                 }
             };
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
-                connected = self.attempt(&target, tls.as_ref(), &mut supervision) => connected,
+                connected = self.attempt(&target, renewal, &mut supervision) => connected,
             };
             if let Some(connected) = connected {
-                self.live(&target, connected, &mut supervision, &cancelled).await;
+                self.live(&target, connected, &mut supervision, cancelled).await;
                 if cancelled.is_cancelled() {
                     return;
                 }
@@ -154,12 +156,7 @@ impl Bridge {
     }
 
     /// Tries to connect, in 3.1.1 too where the server wants that.
-    async fn attempt(
-        &self,
-        target: &Target,
-        tls: Option<&Arc<ClientConfig>>,
-        supervision: &mut Supervision,
-    ) -> Option<Connected> {
+    async fn attempt(&self, target: &Target, renewal: &Renewal, supervision: &mut Supervision) -> Option<Connected> {
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         let began = clock::now();
         let mut version = self.memory.known(&server).version(self.preferred(), began);
@@ -167,13 +164,15 @@ impl Bridge {
         loop {
             tokio::time::sleep_until(supervision.next_connect).await;
             supervision.next_connect = Instant::now() + interval;
-            let Failed { error, trouble, hint, moved } =
-                match self.connect(target, version, tls, &supervision.isolation).await {
+            let (means, renewed) = renewal.means(target.timeout);
+            let Failed { error, trouble, hint, moved, is_refusal } =
+                match self.connect(target, version, &means, &supervision.isolation).await {
                     Ok((welcome, answers, renew_after)) => {
                         let now = clock::now();
                         self.memory.change(&server, |known| known.worked(version, now));
                         supervision.servers.connected(target, Duration::from_millis(now.since(began)));
-                        return Some(Connected { welcome, answers, version, renew_after });
+                        renewal.accepted(&renewed);
+                        return Some(Connected { welcome, answers, version, renewed, renew_after });
                     }
                     Err(failed) => failed,
                 };
@@ -187,6 +186,9 @@ impl Bridge {
                 }
             } else {
                 tracing::debug!(bridge, server, error, "cannot connect");
+            }
+            if is_refusal && renewal.refused(&renewed, &error) {
+                continue;
             }
             let other = self.memory.change(&server, |known| known.failed(version, hint));
             if let Some(other) = other {
@@ -214,22 +216,24 @@ impl Bridge {
         supervision: &mut Supervision,
         cancelled: &CancellationToken,
     ) {
-        let Connected { welcome, answers, version, renew_after } = connected;
+        let Connected { welcome, answers, version, mut renewed, renew_after } = connected;
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
         let course = Course { server: &server, version, answers: &answers, renew_after };
-        let end = self.drive(welcome, course, &mut supervision.isolation, cancelled).await;
+        let end = self.drive(welcome, course, &mut supervision.isolation, cancelled, &mut renewed).await;
         self.note_answers(&server, &answers);
         if cancelled.is_cancelled() {
             return;
         }
-        if let Ended::Renewed = end {
-            tracing::debug!(bridge, server, "connecting anew, before the credentials end");
+        let now = clock::now();
+        if let Ended::Renewed(why) = end {
+            tracing::info!(bridge, server, why);
+            self.health.disconnected(&end.describe());
+            supervision.servers.hurry(Some(target), now);
             return;
         }
-        let now = clock::now();
         let has_acknowledged = self.slot.progress().1 > acknowledged;
         let is_good = has_acknowledged || now.since(began) >= GOOD_MS;
         let sign = match &end {
@@ -294,30 +298,18 @@ impl Bridge {
         }
     }
 
-    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, tls::TlsError> {
-        if !self.plan.servers.iter().any(|server| server.tls) {
-            return Ok(None);
-        }
-        let files = self.plan.tls.as_ref();
-        let ca = files.and_then(|files| files.ca.as_deref());
-        let identity = files.and_then(|files| files.identity.as_ref());
-        tls::client_config(ca, identity.map(|(certificate, key)| (certificate.as_path(), key.as_path()))).map(Some)
-    }
-
     async fn connect(
         &self,
         target: &Target,
         version: Version,
-        tls: Option<&Arc<ClientConfig>>,
+        means: &Means,
         isolation: &Isolation,
     ) -> Result<(Welcome, Arc<Answers>, Option<Duration>), Failed> {
         let (plan, server) = (&self.plan, &target.server);
         let credentials =
             plan.cloud.as_ref().and_then(|cloud| cloud.credentials(&server.host, clock::wall_ms().div_euclid(1000)));
         let began = Instant::now();
-        let transport = dial(&server.host, server.port, tls.filter(|_| server.tls), target.timeout)
-            .await
-            .map_err(|error| Failed::to_dial(&error))?;
+        let transport = dial(server, means).await.map_err(|error| Failed::to_dial(&error))?;
         let mut connect = Connect::new(version, &plan.client_id);
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
@@ -357,13 +349,14 @@ impl Bridge {
         }
     }
 
-    /// Drives a link until it ends or the gateway stops.
+    /// Drives a link until it ends, the gateway stops, or there are new certificates to come with.
     async fn drive(
         &self,
         welcome: Welcome,
         course: Course<'_>,
         isolation: &mut Isolation,
         cancelled: &CancellationToken,
+        renewed: &mut Renewed,
     ) -> Ended {
         let Welcome { mut link, server_keep_alive, window, .. } = welcome;
         let epoch = link.epoch();
@@ -375,11 +368,10 @@ impl Bridge {
             trial.held_since = Some(now);
         }
         let renew_at = Instant::now() + course.renew_after.unwrap_or_default();
-        let mut is_renewed = false;
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
-        let mut is_stalled = false;
+        let (mut is_stalled, mut is_renewed) = (false, None);
         let end = {
             let mut run = std::pin::pin!(link.run());
             loop {
@@ -392,7 +384,12 @@ impl Bridge {
                     }
                     () = tokio::time::sleep_until(renew_at), if course.renew_after.is_some() => {
                         self.say_goodbye(epoch, course.version, None, run.as_mut()).await;
-                        is_renewed = true;
+                        is_renewed = Some("connecting anew, before what we are let in by ends");
+                        break link::End::Peer(Some(ReasonCode::Success));
+                    }
+                    () = renewed.changed() => {
+                        self.say_goodbye(epoch, course.version, None, run.as_mut()).await;
+                        is_renewed = Some("connecting anew with new TLS files");
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     () = tokio::time::sleep(if isolation.window().is_some() { LOOK } else { vigil.interval() }) => {
@@ -407,8 +404,7 @@ impl Bridge {
         self.follow(&mut trial, epoch, &course, isolation);
         match end {
             _ if is_stalled => Ended::Stalled(self.plan.ack_timeout),
-            _ if is_renewed => Ended::Renewed,
-            end => Ended::Link(end),
+            end => is_renewed.map_or(Ended::Link(end), Ended::Renewed),
         }
     }
 
@@ -508,6 +504,7 @@ struct Connected {
     version: Version,
     /// When it is to be made anew, because what it was entered with ends.
     renew_after: Option<Duration>,
+    renewed: Renewed,
 }
 
 fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> Delivery {

@@ -146,6 +146,6 @@ fn is_by_server(ended: &Ended) -> bool {
                 | ReasonCode::RetainNotSupported
                 | ReasonCode::QoSNotSupported
         ),
-        Ended::Renewed | Ended::Link(link::End::Protocol(_) | link::End::TakenOver) => false,
+        Ended::Renewed(_) | Ended::Link(link::End::Protocol(_) | link::End::TakenOver) => false,
     }
 }

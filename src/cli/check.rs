@@ -87,15 +87,10 @@ pub fn summary(configuration: &Configuration) -> String {
     let published = resolved.adapters.published();
     let outlook = Outlook::new(&published, &resolved.storage, &resolved.bridges);
     for bridge in &resolved.bridges {
-        let servers: Vec<String> = bridge
-            .servers
-            .iter()
-            .map(|server| {
-                let scheme = if server.tls { "mqtts" } else { "mqtt" };
-                format!("{scheme}://{}:{}", server.host, server.port)
-            })
-            .collect();
-        lines.add(format_args!("bridge    {} to {} as {}", bridge.name, servers.join(", "), bridge.client_id));
+        let servers: Vec<String> = bridge.servers.iter().map(ToString::to_string).collect();
+        let proxy = bridge.proxy.as_ref().map(|proxy| format!(" through {proxy}")).unwrap_or_default();
+        let servers = servers.join(", ");
+        lines.add(format_args!("bridge    {} to {servers}{proxy} as {}", bridge.name, bridge.client_id));
         for route in &bridge.send {
             lines.add(format_args!("  send    {}", route_line(route)));
             if let Some(hint) = outlook.hint(bridge, route) {

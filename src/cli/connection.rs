@@ -9,6 +9,7 @@ use clap::Args;
 use crate::client::{Address, Client};
 use crate::mqtt::connection::{ConnectOptions, WillOptions};
 use crate::mqtt::{MessageBuilder, QoS, TopicName, Version};
+use crate::settings::decode_percent;
 
 /// Flags that `pub` and `sub` share.
 #[derive(Debug, Args)]
@@ -169,29 +170,16 @@ impl FromStr for Url {
             None => (None, authority),
         };
         let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
-            Some((name, "")) => (Some(decode_percent(name)?), None),
-            Some((name, password)) => (Some(decode_percent(name)?), Some(decode_percent(password)?)),
+            Some((name, "")) => (Some(decode(name)?), None),
+            Some((name, password)) => (Some(decode(name)?), Some(decode(password)?)),
             None => (None, None),
         };
         Ok(Self { username, password, address: address.parse()?, topic })
     }
 }
 
-fn decode_percent(text: &str) -> anyhow::Result<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or_default()).to_digit(16));
-        let [Some(high), Some(low)] = digits else {
-            bail!("`%` in a URL is followed by two hexadecimal digits");
-        };
-        decoded.push((high << 4 | low) as u8);
-    }
-    String::from_utf8(decoded).context("user name and password of a URL are UTF-8")
+fn decode(text: &str) -> anyhow::Result<String> {
+    decode_percent(text).context("user and password of a URL are UTF-8, and `%` is followed by two hexadecimal digits")
 }
 
 pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {

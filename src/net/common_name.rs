@@ -1,15 +1,6 @@
 //! The common name of a certificate's subject: the user that a client certificate speaks for.
 
-/// DER tags [X.690 8.1.2].
-const INTEGER: u8 = 0x02;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-const IA5_STRING: u8 = 0x16;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-/// `[0]`, the version of a certificate, where it is not 1.
-const EXPLICIT_0: u8 = 0xa0;
+use super::der::{Der, IA5_STRING, Malformed, OBJECT_IDENTIFIER, PRINTABLE_STRING, SEQUENCE, SET, UTF8_STRING};
 
 /// id-at-commonName, 2.5.4.3.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
@@ -31,26 +22,24 @@ pub enum NameError {
     NoText,
 }
 
+impl From<Malformed> for NameError {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 /// The common name of the subject of a certificate in DER. Whether the certificate is to be trusted is not asked here.
 ///
 /// # Errors
 /// Where there is none that could be a user's name.
 pub fn common_name(certificate: &[u8]) -> Result<&str, NameError> {
-    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version, serialNumber, signature, issuer, validity,
-    // subject, ... }, ... } [RFC 5280 4.1]
-    let mut certificate = Der(Der(certificate).take(SEQUENCE)?);
-    let mut fields = Der(certificate.take(SEQUENCE)?);
-    if fields.0.first() == Some(&EXPLICIT_0) {
-        fields.take(EXPLICIT_0)?;
-    }
-    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE] {
-        fields.take(tag)?;
-    }
+    let mut fields = Der::from_validity_on(certificate)?;
+    fields.take(SEQUENCE)?;
     let mut subject = Der(fields.take(SEQUENCE)?);
     let mut found = None;
-    while !subject.0.is_empty() {
+    while !subject.is_empty() {
         let mut attributes = Der(subject.take(SET)?);
-        while !attributes.0.is_empty() {
+        while !attributes.is_empty() {
             let mut attribute = Der(attributes.take(SEQUENCE)?);
             let identifier = attribute.take(OBJECT_IDENTIFIER)?;
             if identifier == COMMON_NAME && found.replace(attribute.next()?).is_some() {
@@ -67,34 +56,6 @@ pub fn common_name(certificate: &[u8]) -> Result<&str, NameError> {
         return Err(NameError::NoText);
     }
     if name.is_empty() { Err(NameError::Missing) } else { Ok(name) }
-}
-
-/// What remains of some DER.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The value of the next element, which has that tag.
-    fn take(&mut self, tag: u8) -> Result<&'a [u8], NameError> {
-        let (found, value) = self.next()?;
-        if found == tag { Ok(value) } else { Err(NameError::Malformed) }
-    }
-
-    /// Tag and value of the next element.
-    fn next(&mut self) -> Result<(u8, &'a [u8]), NameError> {
-        let (&[tag, length], rest) = self.0.split_first_chunk::<2>().ok_or(NameError::Malformed)?;
-        let (length, rest) = match length {
-            0..=0x7f => (usize::from(length), rest),
-            // The length stands in 1 to 3 bytes of its own: certificates are no larger.
-            0x81..=0x83 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(length - 0x80)).ok_or(NameError::Malformed)?;
-                (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-            }
-            _ => return Err(NameError::Malformed),
-        };
-        let (value, rest) = rest.split_at_checked(length).ok_or(NameError::Malformed)?;
-        self.0 = rest;
-        Ok((tag, value))
-    }
 }
 
 #[cfg(test)]

@@ -100,6 +100,21 @@ pub fn split_host(text: &str) -> Result<(String, Option<u16>), EndpointError> {
     Ok((host.into(), port))
 }
 
+/// `text` with `%41` and the like decoded; `None` where that gives no UTF-8, or no two hexadecimal digits follow a `%`.
+pub fn decode_percent(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        decoded.push((digit()? << 4 | digit()?) as u8);
+    }
+    String::from_utf8(decoded).ok()
+}
+
 /// Whether `host` is this machine and no other one can reach it there.
 pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -13,7 +13,7 @@ mod secret;
 mod template;
 mod words;
 
-pub use endpoint::{Endpoint, EndpointError, is_loopback, split_host};
+pub use endpoint::{Endpoint, EndpointError, decode_percent, is_loopback, split_host};
 pub use located::{LOCATED, Located, Mistake, NOT_AVAILABLE_YET, NotYet, Place};
 pub use one_or_many::{ONE_OR_MANY, OneOrMany};
 pub use qos::Qos;

@@ -30,6 +30,7 @@ mod store_cli;
 mod sys;
 mod transports;
 mod upstream;
+mod upstream_net;
 mod v5;
 mod webhook;
 mod will;

@@ -1,10 +1,11 @@
 //! A bridge's settings with all names put in and all rules checked: what the bridge runs on.
 
+mod network;
 mod resolver;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::cloud::{self, Checked, Cloud, Preset};
 use super::settings::{Retain, Settings, Version};
@@ -12,9 +13,13 @@ use crate::broker::envelope::SharedEnvelope;
 use crate::broker::lanes::{LaneSettings, Throttling};
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName};
+use crate::net::client_tls::ClientTlsOptions;
+use crate::net::proxy::Proxy;
 use crate::settings::{Located, Mistake, Place, Secret};
 use crate::store::settings::WhenFull;
 use resolver::{Direction, Resolver};
+
+pub use crate::net::dial::Server;
 
 /// A bridge, ready to run.
 #[derive(Debug, Clone)]
@@ -37,8 +42,10 @@ pub struct Plan {
     pub ack_timeout: std::time::Duration,
     /// The version to begin with.
     pub version: Version,
-    /// Certificates; `None` means those of the system and none of our own.
-    pub tls: Option<TlsFiles>,
+    /// Certificates and how TLS is spoken, with the servers that want it.
+    pub tls: ClientTlsOptions,
+    /// What passes connections on.
+    pub proxy: Option<Proxy>,
     /// What goes there; the first that matches.
     pub send: Vec<PlannedRoute>,
     /// What comes from there.
@@ -57,33 +64,6 @@ pub struct Plan {
     pub lanes: Vec<LaneSettings>,
     /// The cloud that it goes to; `None` where that is a plain broker.
     pub cloud: Option<Cloud>,
-}
-
-/// A broker to dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// A name or an address.
-    pub host: String,
-    /// 1 to 65,535.
-    pub port: u16,
-    /// Whether TLS is spoken: `mqtts`.
-    pub tls: bool,
-}
-
-impl std::fmt::Display for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
-    }
-}
-
-/// Certificates in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// Our certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// A route, ready to be matched.
@@ -218,7 +198,8 @@ impl Settings {
             keep_alive_seconds: resolver.keep_alive(self),
             ack_timeout: resolver.ack_timeout(self),
             version,
-            tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)),
+            tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)).unwrap_or_default(),
+            proxy: self.proxy.as_ref().and_then(|url| resolver.proxy(url)),
             send: send.into_iter().flatten().collect(),
             receive: receive.into_iter().flatten().collect(),
             will,

@@ -1,16 +1,14 @@
 //! Puts names in, checks every rule, and notes all that is wrong.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use super::{PlannedRoute, RouteQos, Server, TlsFiles, Will};
+use super::{PlannedRoute, RouteQos, Will};
 use crate::bridge::cloud::{Rules, TakesRetain};
-use crate::bridge::settings::{BatchSettings, Priority, Retain, Route, Settings, Tls, WillSettings};
+use crate::bridge::settings::{BatchSettings, Priority, Retain, Route, Settings, WillSettings};
 use crate::broker::lanes::{LaneKind, LaneSettings, Rank};
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName, remap::RemapError, topic};
-use crate::settings::{Duration, Endpoint, Located, Mistake, NOT_AVAILABLE_YET, Template};
+use crate::settings::{Duration, Located, Mistake, Template};
 
 const DEFAULT_SESSION: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -68,27 +66,6 @@ impl Resolver<'_> {
                 None
             }
         }
-    }
-
-    pub(super) fn server(&mut self, url: &Located<String>) -> Option<Server> {
-        let mistake = match Endpoint::parse(url) {
-            Err(error) => url.mistake(format!("`{}` is no URL of a broker", url.value)).help(error.to_string()),
-            Ok(Endpoint { scheme, .. }) if scheme == "ws" || scheme == "wss" => {
-                url.mistake(format!("`{scheme}://` is {NOT_AVAILABLE_YET}"))
-            }
-            Ok(Endpoint { scheme, .. }) if scheme != "mqtt" && scheme != "mqtts" => {
-                url.mistake(format!("`{scheme}://` is no broker")).help("mqtt://HOST or mqtts://HOST")
-            }
-            Ok(Endpoint { port: Some(0), .. }) => url.mistake("there is no port 0 to dial"),
-            Ok(Endpoint { path, .. }) if !path.is_empty() => url.mistake(format!("`{path}` has no meaning here")),
-            Ok(endpoint) => {
-                let tls = endpoint.scheme == "mqtts";
-                let port = endpoint.port.unwrap_or(if tls { 8883 } else { 1883 });
-                return Some(Server { host: endpoint.host, port, tls });
-            }
-        };
-        self.mistakes.push(mistake);
-        None
     }
 
     /// One for each route, `None` for those with mistakes.
@@ -392,29 +369,6 @@ impl Resolver<'_> {
             self.mistakes.push(timeout.mistake("`ack_timeout` is 1s to 1h"));
         }
         timeout.value.0
-    }
-
-    pub(super) fn tls(&mut self, tls: &Located<Tls>, settings: &Settings, folder: &Path) -> TlsFiles {
-        if self.is_complete && settings.url.iter().all(|url| url.to_lowercase().starts_with("mqtt://")) {
-            self.mistakes.push(tls.mistake("`tls` wants a URL with `mqtts://`"));
-        }
-        match (&tls.cert, &tls.key) {
-            _ if !self.is_complete => {}
-            (Some(cert), None) => self.mistakes.push(cert.mistake("a `cert` wants its `key`")),
-            (None, Some(key)) => self.mistakes.push(key.mistake("a `key` wants its `cert`")),
-            _ => {}
-        }
-        let mut path = |file: &Located<String>| {
-            let path = folder.join(&file.value);
-            if !path.is_file() {
-                self.mistakes.push(file.mistake(format!("there is no file {}", path.display())));
-            }
-            path
-        };
-        TlsFiles {
-            ca: tls.ca.as_ref().map(&mut path),
-            identity: tls.cert.as_ref().zip(tls.key.as_ref()).map(|(cert, key)| (path(cert), path(key))),
-        }
     }
 }
 

@@ -22,7 +22,7 @@ fn refused(json: &str) -> Vec<String> {
 #[test]
 fn defaults_are_those_of_the_reference() {
     let plan = resolve(r#"{"url": ["mqtts://cloud"], "send": [{"from": "{gateway}/#", "to": "site/#"}]}"#).unwrap();
-    assert_eq!(plan.servers, [Server { host: "cloud".into(), port: 8883, tls: true }]);
+    assert_eq!(plan.servers, [Server { host: "cloud".into(), port: 8883, tls: true, path: None }]);
     assert_eq!(plan.client_id, "edge-01-cloud");
     assert_eq!((plan.session_seconds, plan.keep_alive_seconds, plan.version), (604_800, 30, Version::V5));
     assert_eq!(plan.ack_timeout, std::time::Duration::from_secs(30));
@@ -144,7 +144,12 @@ fn a_loop_over_3_1_1_is_refused() {
 fn what_no_server_would_take_is_refused() {
     for (settings, message) in [
         (r#""url": []"#, "`cloud` has no `url`"),
-        (r#""url": ["wss://a"]"#, "`wss://` is not available yet"),
+        (r#""url": ["mqtts://a/b"]"#, "`/b` has no meaning here"),
+        (
+            r#""url": ["ws://a/b c"]"#,
+            "`/b c` is no path of a URL: write other characters as %20 and the like, and no #",
+        ),
+        (r#""url": ["mqtt://a:0"]"#, "there is no port 0 to dial"),
         (r#""url": ["http://a"]"#, "`http://` is no broker"),
         (r#""url": ["a:1883"]"#, "`a:1883` is no URL of a broker"),
         (r#""url": ["mqtt://a"], "keep_alive": "500ms""#, "`keep_alive` is 1s to 65535s, in whole seconds"),
@@ -153,7 +158,13 @@ fn what_no_server_would_take_is_refused() {
         (r#""url": ["mqtt://a"], "session": "50000d""#, "a session is kept for at most 49710d"),
         (r#""url": ["mqtt://a"], "password": "x""#, "a `password` wants a `username`"),
         (r#""url": ["mqtt://a"], "client_id": """#, "a client id has 1 to 65535 characters, none of them U+0000"),
-        (r#""url": ["mqtt://a"], "tls": {}"#, "`tls` wants a URL with `mqtts://`"),
+        (r#""url": ["mqtt://a"], "tls": {}"#, "`tls` wants a URL with `mqtts://` or `wss://`"),
+        (r#""url": ["ws://a"], "tls": {"alpn": ["mqtt"]}"#, "`tls` wants a URL with `mqtts://` or `wss://`"),
+        (r#""url": ["wss://a"], "tls": {"alpn": [""]}"#, "a protocol of `alpn` has 1 to 255 bytes"),
+        (r#""url": ["mqtts://a"], "tls": {"server_name": "a b"}"#, "`a b` is no name that a certificate has"),
+        (r#""url": ["mqtts://a"], "tls": {"cert": "a.crt"}"#, "a `cert` wants its `key`"),
+        (r#""url": ["mqtts://a"], "proxy": "https://u:secret@p""#, "this is no proxy"),
+        (r#""url": ["mqtts://a"], "proxy": "p:3128""#, "this is no proxy"),
         (r#""url": ["mqtts://a"], "tls": {"ca": "ca.crt"}"#, "there is no file /nowhere/ca.crt"),
     ] {
         assert_eq!(refused(&format!("{{{settings}}}")), [message]);

@@ -22,7 +22,7 @@ use crate::mqtt::packet::{
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::session::SUBSCRIBE_PACKET_ID;
 use crate::mqtt::{Packet, QoS, ReasonCode, Side, TopicFilter, Version};
-use crate::net::Transport;
+use crate::net::{Transport, tls};
 use crate::store::{Batch, Journal, Record, Ticket};
 
 /// Topic aliases that a server may use towards us.
@@ -132,7 +132,7 @@ pub async fn dial(
             return Err(DialError::Failed(format!("the server sent no CONNACK: {error}")));
         }
         Ok(Ok(Err(End::Transport(error))) | Err(error)) if is_closed(&error) => return Err(DialError::Closed),
-        Ok(Ok(Err(End::Transport(error))) | Err(error)) => return Err(DialError::Failed(error.to_string())),
+        Ok(Ok(Err(End::Transport(error))) | Err(error)) => return Err(DialError::Failed(tls::describe(&error))),
         Ok(Ok(Err(end))) => return Err(DialError::Failed(format!("{end:?}"))),
         Err(_) => return Err(DialError::Timeout(hello.timeout)),
     };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::users::Context;
-use crate::net::server_tls::{ClientCertificates, Need, ServerFile, ServerFiles, ServerTls};
+use crate::net::server_tls::{ClientCertificates, Need, ServerFiles, ServerTls};
+use crate::net::tls_files::TlsFile;
 use crate::settings::{Located, Mistake};
 
 /// The certificates of a listener, PEM files. Paths are relative to the configuration's folder.
@@ -76,9 +77,9 @@ impl Located<Tls> {
             }
             Err(error) => {
                 let place = match error.file() {
-                    ServerFile::Certificate => cert.place,
-                    ServerFile::Key => key.place,
-                    ServerFile::Authorities => self.client_ca.as_ref().map_or(self.place, |file| file.place),
+                    TlsFile::Certificate => cert.place,
+                    TlsFile::Key => key.place,
+                    TlsFile::Authorities => self.client_ca.as_ref().map_or(self.place, |file| file.place),
                 };
                 mistakes.push(Mistake::new(place, error.to_string()));
                 None

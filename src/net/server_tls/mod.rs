@@ -1,27 +1,21 @@
 //! TLS towards clients: our certificate, whose certificates we take, and new files without a restart.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::net::common_name::{NameError, common_name};
+use super::common_name::{NameError, common_name};
+use super::tls_files::{TlsFile, TlsFileError, Watch, authorities, certificates, private_key, read};
 
 #[cfg(test)]
 mod tests;
-
-/// The largest file that is read: chains and lists of authorities are far smaller.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The files of a listener's TLS, PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,51 +47,6 @@ pub enum Need {
     Optional,
 }
 
-/// One of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerFile {
-    /// Our certificate.
-    Certificate,
-    /// Its key.
-    Key,
-    /// The authorities of client certificates.
-    Authorities,
-}
-
-/// Why there is no TLS for clients.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerTlsError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Unreadable {
-        /// Which one.
-        file: ServerFile,
-        /// Its path.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A file holds something else, or nothing of use.
-    #[error("{} {problem}", path.display())]
-    Content {
-        /// Which one.
-        file: ServerFile,
-        /// Its path.
-        path: PathBuf,
-        /// What is wrong with it, as the end of a sentence.
-        problem: String,
-    },
-}
-
-impl ServerTlsError {
-    /// The file that it is about.
-    pub fn file(&self) -> ServerFile {
-        match self {
-            Self::Unreadable { file, .. } | Self::Content { file, .. } => *file,
-        }
-    }
-}
-
 /// Why a client has no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -125,9 +74,6 @@ struct Current {
 #[derive(PartialEq, Eq)]
 struct Contents([Vec<u8>; 3]);
 
-/// What tells that a file has been replaced, without reading it.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
@@ -139,7 +85,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// Which file cannot be used, and why.
-    pub fn load(files: ServerFiles) -> Result<Self, ServerTlsError> {
+    pub fn load(files: ServerFiles) -> Result<Self, TlsFileError> {
         let contents = Contents::read(&files)?;
         let config = contents.config(&files)?;
         Ok(Self { files, current: Mutex::new(Current { config, contents }) })
@@ -154,7 +100,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// Which file cannot be used, and why; what was used before is still used.
-    pub fn reload(&self) -> Result<bool, ServerTlsError> {
+    pub fn reload(&self) -> Result<bool, TlsFileError> {
         let contents = Contents::read(&self.files)?;
         if contents == self.lock().contents {
             return Ok(false);
@@ -173,14 +119,10 @@ impl ServerTls {
             Silent,
             Reported,
         }
-        let mut seen = None;
+        let mut files = Watch::new(self.files.paths());
         let mut trouble = Trouble::None;
         loop {
-            // The first look is at once: the files may have been replaced between loading and now.
-            let tls = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || tls.files.stamps()).await;
-            let Ok(stamps) = looked else { return };
-            let changed = seen.as_ref() != Some(&stamps);
+            let changed = files.look().await;
             if changed || trouble == Trouble::Silent {
                 let tls = Arc::clone(&self);
                 let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { return };
@@ -198,7 +140,6 @@ impl ServerTls {
                         Trouble::Reported
                     }
                 };
-                seen = Some(stamps);
             }
             tokio::time::sleep(every).await;
         }
@@ -228,56 +169,40 @@ impl ServerTls {
 }
 
 impl ServerFiles {
-    fn stamps(&self) -> [Stamp; 3] {
-        let stamp = |path: &Path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-        };
-        let authorities = self.clients.as_ref().and_then(|clients| stamp(&clients.authorities));
-        [stamp(&self.certificate), stamp(&self.key), authorities]
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let authorities = self.clients.as_ref().map(|clients| clients.authorities.as_path());
+        [self.certificate.as_path(), self.key.as_path()].into_iter().chain(authorities)
     }
 }
 
 impl Contents {
-    fn read(files: &ServerFiles) -> Result<Self, ServerTlsError> {
+    fn read(files: &ServerFiles) -> Result<Self, TlsFileError> {
         let authorities = match &files.clients {
-            Some(clients) => read(ServerFile::Authorities, &clients.authorities)?,
+            Some(clients) => read(TlsFile::Authorities, &clients.authorities)?,
             None => Vec::new(),
         };
-        let certificate = read(ServerFile::Certificate, &files.certificate)?;
-        Ok(Self([certificate, read(ServerFile::Key, &files.key)?, authorities]))
+        let certificate = read(TlsFile::Certificate, &files.certificate)?;
+        Ok(Self([certificate, read(TlsFile::Key, &files.key)?, authorities]))
     }
 
-    fn config(&self, files: &ServerFiles) -> Result<Arc<ServerConfig>, ServerTlsError> {
-        let Self([certificate, key, authorities]) = self;
-        let wrong = |file, path: &Path, problem: String| ServerTlsError::Content { file, path: path.into(), problem };
-        let chain = certificates(ServerFile::Certificate, &files.certificate, certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-            wrong(
-                ServerFile::Key,
-                &files.key,
-                match error {
-                    pem::Error::NoItemsFound => "holds no key that is not encrypted".to_owned(),
-                    error => format!("is no PEM: {error}"),
-                },
-            )
-        })?;
+    fn config(&self, files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsFileError> {
+        let Self([certificate, key, trusted]) = self;
+        let chain = certificates(TlsFile::Certificate, &files.certificate, certificate)?;
+        let key = private_key(&files.key, key)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = match &files.clients {
             None => WebPkiClientVerifier::no_client_auth(),
             Some(clients) => {
                 let path = clients.authorities.as_path();
-                let wrong = |problem| wrong(ServerFile::Authorities, path, problem);
-                let mut roots = RootCertStore::empty();
-                for authority in certificates(ServerFile::Authorities, path, authorities)? {
-                    roots.add(authority).map_err(|error| wrong(format!("holds no authority: {error}")))?;
-                }
-                let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+                let roots = Arc::new(authorities(path, trusted)?);
+                let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
                 let builder = match clients.need {
                     Need::Required => builder,
                     Need::Optional => builder.allow_unauthenticated(),
                 };
-                builder.build().map_err(|error| wrong(format!("cannot be used: {error}")))?
+                builder.build().map_err(|error| {
+                    TlsFileError::content(TlsFile::Authorities, path, format!("cannot be used: {error}"))
+                })?
             }
         };
         ServerConfig::builder_with_provider(provider)
@@ -286,31 +211,6 @@ impl Contents {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map(Arc::new)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    let certificate = files.certificate.display();
-                    wrong(ServerFile::Key, &files.key, format!("is not the key of {certificate}"))
-                }
-                rustls::Error::InvalidCertificate(error) => {
-                    wrong(ServerFile::Certificate, &files.certificate, format!("cannot be used: {error}"))
-                }
-                error => wrong(ServerFile::Key, &files.key, format!("cannot be used: {error}")),
-            })
+            .map_err(|error| TlsFileError::of_identity(&error, &files.certificate, &files.key))
     }
-}
-
-fn read(file: ServerFile, path: &Path) -> Result<Vec<u8>, ServerTlsError> {
-    let unreadable = |error| ServerTlsError::Unreadable { file, path: path.into(), error };
-    if fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
-        return Err(unreadable(io::Error::other("larger than any PEM file")));
-    }
-    fs::read(path).map_err(unreadable)
-}
-
-fn certificates(file: ServerFile, path: &Path, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, ServerTlsError> {
-    let wrong = |problem| ServerTlsError::Content { file, path: path.into(), problem };
-    let found = CertificateDer::pem_slice_iter(content)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("is no PEM: {error}")))?;
-    if found.is_empty() { Err(wrong("holds no certificate in PEM".to_owned())) } else { Ok(found) }
 }

@@ -1,11 +1,13 @@
 //! Handshakes over a pipe in memory, with certificates made for each test.
 
+use std::fs;
 use std::io::ErrorKind;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ProtocolVersion, SupportedProtocolVersion};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
@@ -169,13 +171,11 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_use() {
     plant.install(&plant.sign("good"));
     let tls = ServerTls::load(plant.files(None)).unwrap();
     plant.write("cert", &plant.sign("other").0);
-    assert_eq!(tls.reload().unwrap_err().file(), ServerFile::Key, "the key is not its key");
+    assert_eq!(tls.reload().unwrap_err().file(), TlsFile::Key, "the key is not its key");
     plant.write("cert", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
-    assert_eq!(tls.reload().unwrap_err().file(), ServerFile::Certificate);
+    assert_eq!(tls.reload().unwrap_err().file(), TlsFile::Certificate);
     fs::remove_file(plant.path("cert")).unwrap();
-    assert!(
-        matches!(tls.reload(), Err(ServerTlsError::Unreadable { error, .. }) if error.kind() == ErrorKind::NotFound)
-    );
+    assert!(matches!(tls.reload(), Err(TlsFileError::Unreadable { error, .. }) if error.kind() == ErrorKind::NotFound));
     assert_eq!(shown(&plant, &tls).await, "good");
 }
 
@@ -218,11 +218,11 @@ fn each_mistake_names_its_file() {
     let plant = Plant::new();
     let (certificate, key) = plant.sign("gateway");
     for (certificate, key, ca, file, words) in [
-        ("", key.as_str(), plant.pem.as_str(), ServerFile::Certificate, "holds no certificate"),
-        (&key, &key, &plant.pem, ServerFile::Certificate, "holds no certificate"),
-        (&certificate, &certificate, &plant.pem, ServerFile::Key, "holds no key"),
-        (&certificate, &key, "nothing", ServerFile::Authorities, "holds no certificate"),
-        (&certificate, &plant.sign("other").1, &plant.pem, ServerFile::Key, "is not the key of"),
+        ("", key.as_str(), plant.pem.as_str(), TlsFile::Certificate, "holds no certificate"),
+        (&key, &key, &plant.pem, TlsFile::Certificate, "holds no certificate"),
+        (&certificate, &certificate, &plant.pem, TlsFile::Key, "holds no key"),
+        (&certificate, &key, "nothing", TlsFile::Authorities, "holds no certificate"),
+        (&certificate, &plant.sign("other").1, &plant.pem, TlsFile::Key, "is not the key of"),
     ] {
         plant.install(&(certificate.to_owned(), key.to_owned()));
         let files = plant.files(Some(Need::Required));

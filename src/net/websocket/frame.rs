@@ -33,12 +33,20 @@ pub(super) enum CloseCode {
     Unacceptable = 1003,
 }
 
-/// The header of a frame that a client sent.
+/// Who sends a frame. What clients send is masked, what servers send is not [RFC 6455 5.1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    Client,
+    Server,
+}
+
+/// The header of a frame that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) last: bool,
     pub(super) opcode: Opcode,
     pub(super) length: u64,
+    /// Zeros where there is none.
     pub(super) mask: [u8; 4],
 }
 
@@ -51,6 +59,8 @@ pub(super) enum FrameError {
     Reserved,
     #[error("a frame without mask")]
     Unmasked,
+    #[error("a frame with a mask")]
+    Masked,
     #[error("a control frame in pieces, or too long")]
     Control,
     #[error("a frame whose length is not written in the shortest way")]
@@ -72,8 +82,8 @@ impl Header {
     /// The header at the beginning of `bytes` and its length; `None` where it is not whole.
     ///
     /// # Errors
-    /// What no client may send.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
+    /// What `sender` may not send.
+    pub(super) fn decode(bytes: &[u8], sender: Sender) -> Result<Option<(Self, usize)>, FrameError> {
         let Some((&[first, second], rest)) = bytes.split_first_chunk::<2>() else {
             return Ok(None);
         };
@@ -89,8 +99,10 @@ impl Header {
         if first & RESERVED != 0 {
             return Err(FrameError::Reserved);
         }
-        if second & MASKED == 0 {
-            return Err(FrameError::Unmasked);
+        match (sender, second & MASKED != 0) {
+            (Sender::Client, false) => return Err(FrameError::Unmasked),
+            (Sender::Server, true) => return Err(FrameError::Masked),
+            _ => {}
         }
         let last = first & FIN != 0;
         let short = u64::from(second & !MASKED);
@@ -117,8 +129,10 @@ impl Header {
         if !shortest {
             return Err(FrameError::Length);
         }
-        let Some((&mask, rest)) = rest.split_first_chunk::<4>() else {
-            return Ok(None);
+        let (mask, rest) = match (sender, rest.split_first_chunk::<4>()) {
+            (Sender::Server, _) => ([0; 4], rest),
+            (Sender::Client, Some((&mask, rest))) => (mask, rest),
+            (Sender::Client, None) => return Ok(None),
         };
         Ok(Some((Self { last, opcode, length, mask }, bytes.len() - rest.len())))
     }
@@ -153,8 +167,19 @@ pub(super) fn encode_header(opcode: Opcode, length: usize) -> ([u8; 10], usize) 
     }
 }
 
-/// Takes the mask off `bytes`, and gives the mask for what follows them.
-pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
+/// A masked frame that is a message of its own, appended to `into`.
+pub(super) fn encode_masked(opcode: Opcode, content: &[u8], mask: [u8; 4], into: &mut Vec<u8>) {
+    let (mut header, length) = encode_header(opcode, content.len());
+    header[1] |= MASKED;
+    into.extend_from_slice(&header[..length]);
+    into.extend_from_slice(&mask);
+    let begin = into.len();
+    into.extend_from_slice(content);
+    apply_mask(&mut into[begin..], mask);
+}
+
+/// Takes the mask off `bytes`, or puts it on, and gives the mask for what follows them.
+pub(super) fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
     let word = u32::from_ne_bytes(mask);
     let (words, rest) = bytes.as_chunks_mut::<4>();
     for bytes in words {

@@ -6,21 +6,31 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frame::{CloseCode, FrameError, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES, Opcode, encode_header, unmask};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::frame::{
+    CloseCode, FrameError, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES, Opcode, Sender, apply_mask, encode_header,
+    encode_masked,
+};
 
 /// What is read and forgotten while we wait for the other side's Close.
 const MAX_UNREAD_BYTES: usize = 64 * 1024;
+/// The most that a client masks at a time: a masked frame is a copy.
+const MAX_MASKED_BYTES: usize = 16 * 1024;
 
 /// What comes in binary frames, as a stream of bytes, and what is written, each write a frame.
 ///
-/// Pings are answered by the task that reads or writes next; of several the newest [RFC 6455 5.5.3]. A frame that a
-/// client may not send ends the connection with a Close frame and an error of kind `InvalidData`.
+/// Pings are answered by the task that reads or writes next; of several the newest [RFC 6455 5.5.3]. A frame that the
+/// other side may not send ends the connection with a Close frame and an error of kind `InvalidData`.
 ///
-/// A write that was taken in part is to be gone on with before anything else is expected to reach the other side:
+/// A client's frame is taken whole, at most 16 KB of what is written: `poll_flush` sends what is left of it. A server's
+/// write that was taken in part is to be gone on with before anything else is expected to reach the other side:
 /// the frame that it began has its whole length.
 pub struct WebSocket<S> {
     stream: S,
-    /// What came behind the request of the upgrade.
+    /// Where we are the client.
+    client: Option<Box<Client>>,
+    /// What came behind the upgrade.
     early: Vec<u8>,
     incoming: Incoming,
     /// Whether a message in several frames has begun and not ended.
@@ -34,6 +44,16 @@ pub struct WebSocket<S> {
     closing: Closing,
     /// Whether the other side has sent Close, or its end.
     ended: bool,
+}
+
+/// What a client has besides.
+struct Client {
+    /// Keys that nobody foresees [RFC 6455 5.3].
+    random: SystemRandom,
+    /// Frames on their way.
+    masked: Vec<u8>,
+    /// How much of them is written.
+    written: usize,
 }
 
 /// What the next byte that comes belongs to.
@@ -71,10 +91,21 @@ impl<S> std::fmt::Debug for WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// A connection after its upgrade; `early` are bytes that came behind the request.
-    pub(super) fn new(stream: S, early: Vec<u8>) -> Self {
+    /// The server's side of a connection after its upgrade; `early` are bytes that came behind the request.
+    pub(super) fn server(stream: S, early: Vec<u8>) -> Self {
+        Self::new(stream, early, None)
+    }
+
+    /// The client's side of one; `early` are bytes that came behind the answer.
+    pub(super) fn client(stream: S, early: Vec<u8>) -> Self {
+        let client = Client { random: SystemRandom::new(), masked: Vec::new(), written: 0 };
+        Self::new(stream, early, Some(Box::new(client)))
+    }
+
+    fn new(stream: S, early: Vec<u8>, client: Option<Box<Client>>) -> Self {
         Self {
             stream,
+            client,
             early,
             incoming: Incoming::Header(Small::default()),
             in_pieces: false,
@@ -89,16 +120,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Takes the frames out of `bytes` and moves what binary frames hold to the front; returns its length.
     fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
         let (mut from, mut to) = (0, 0);
+        let sender = if self.client.is_some() { Sender::Server } else { Sender::Client };
         while from < bytes.len() && !self.ended {
             match &mut self.incoming {
                 Incoming::Header(begun) => {
                     // Mostly a header stands here whole; only one that does not is put together.
                     let known = begun.0.len();
                     let decoded = if known == 0 {
-                        Header::decode(&bytes[from..])?
+                        Header::decode(&bytes[from..], sender)?
                     } else {
                         begun.fill(&bytes[from..]);
-                        Header::decode(&begun.0)?
+                        Header::decode(&begun.0, sender)?
                     };
                     let Some((header, length)) = decoded else {
                         if known == 0 {
@@ -112,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Incoming::Payload { left, mask } => {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - from);
                     bytes.copy_within(from..from + count, to);
-                    *mask = unmask(&mut bytes[to..to + count], *mask);
+                    *mask = apply_mask(&mut bytes[to..to + count], *mask);
                     *left -= count as u64;
                     if *left == 0 {
                         self.incoming = Incoming::Header(Small::default());
@@ -159,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let Incoming::Control { opcode, left: 0, mask, content } = &mut self.incoming else {
             return;
         };
-        unmask(&mut content.0, *mask);
+        apply_mask(&mut content.0, *mask);
         match opcode {
             Opcode::Ping => self.ping = Some(std::mem::take(content)),
             Opcode::Close => {
@@ -180,6 +212,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Writes control frames that wait, where no frame is half written, and what is left of a header.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            if let Some(client) = &mut self.client {
+                ready!(client.poll_write(&mut self.stream, cx))?;
+            }
             while !self.first.0.is_empty() {
                 let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.first.0))?;
                 if count == 0 {
@@ -200,6 +235,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 (Closing::No, Some(ping)) => (Opcode::Pong, ping.0),
                 (Closing::No, None) | (Closing::Sent, _) => return Poll::Ready(Ok(())),
             };
+            if let Some(client) = &mut self.client {
+                client.mask(opcode, &content)?;
+                continue;
+            }
             let (header, length) = encode_header(opcode, content.len());
             self.first.fill(&header[..length]);
             self.first.fill(&content);
@@ -211,6 +250,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if (self.ping.is_some() || self.closing != Closing::No) && self.poll_first(cx).is_ready() {
             let _ = Pin::new(&mut self.stream).poll_flush(cx);
         }
+    }
+}
+
+impl Client {
+    /// Masks a frame, which is written next.
+    fn mask(&mut self, opcode: Opcode, content: &[u8]) -> io::Result<()> {
+        let mut key = [0; 4];
+        self.random.fill(&mut key).map_err(|_| io::Error::other("the system has no random numbers"))?;
+        encode_masked(opcode, content, key, &mut self.masked);
+        Ok(())
+    }
+
+    /// Writes the frames that are masked.
+    fn poll_write(&mut self, stream: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.masked.len() {
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.masked[self.written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        self.masked.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -264,6 +327,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         if this.left_to_write == 0 {
             if this.closing != Closing::No {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            if let Some(client) = &mut this.client {
+                let count = bytes.len().min(MAX_MASKED_BYTES);
+                client.mask(Opcode::Binary, &bytes[..count])?;
+                // It is taken; what the stream does not take now goes before the next write, or with a flush.
+                if let Poll::Ready(Err(error)) = client.poll_write(&mut this.stream, cx) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Ready(Ok(count));
             }
             let (header, length) = encode_header(Opcode::Binary, bytes.len());
             let slices = [IoSlice::new(&header[..length]), IoSlice::new(bytes)];

@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::frame::{FrameError, Header, Opcode, encode_header, unmask};
-use super::{UpgradeError, Upgraded, WebSocket, accept};
+use super::ask::{read_answer, request};
+use super::frame::{FrameError, Header, Opcode, Sender, apply_mask, encode_masked};
+use super::{AskError, UpgradeError, Upgraded, WebSocket, accept, ask};
 
 const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -21,14 +22,9 @@ const FIN: u8 = 0x80;
 
 /// A frame as a client sends it.
 fn frame(first: u8, content: &[u8]) -> Vec<u8> {
-    let (header, length) = encode_header(Opcode::Binary, content.len());
-    let mut frame = header[..length].to_vec();
+    let mut frame = Vec::new();
+    encode_masked(Opcode::Binary, content, MASK, &mut frame);
     frame[0] = first;
-    frame[1] |= 0x80;
-    frame.extend_from_slice(&MASK);
-    let begin = frame.len();
-    frame.extend_from_slice(content);
-    unmask(&mut frame[begin..], MASK);
     frame
 }
 
@@ -49,7 +45,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 
 fn connected(buffer: usize) -> (DuplexStream, WebSocket<DuplexStream>) {
     let (client, server) = duplex(buffer);
-    (client, WebSocket::new(server, Vec::new()))
+    (client, WebSocket::server(server, Vec::new()))
 }
 
 /// What a client is answered that sends `request`, and what the server makes of it.
@@ -214,6 +210,144 @@ async fn a_ping_is_answered_between_frames_only() {
     assert_eq!(frames(&answer), [(FIN | BINARY, payload), (FIN | 10, b"you".to_vec())]);
 }
 
+/// What a client makes of a server's answer, whose `ACCEPT` becomes what belongs to its key.
+fn answered(answer: &str) -> Result<Option<usize>, AskError> {
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    read_answer(answer.replace("ACCEPT", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").as_bytes(), key)
+}
+
+const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: upgrade\r\n\
+                      Sec-WebSocket-Accept: ACCEPT\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
+#[test]
+fn a_client_asks_as_the_rfc_says() {
+    assert_eq!(
+        request("broker:8080", "/mqtt?x=1", "KEY"),
+        "GET /mqtt?x=1 HTTP/1.1\r\nHost: broker:8080\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: KEY\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+    );
+    for length in 0..ANSWER.len() {
+        assert_eq!(answered(&ANSWER[..length]).unwrap(), None, "{length}");
+    }
+    assert!(answered(&format!("{ANSWER}early")).unwrap().is_some());
+}
+
+#[test]
+fn an_answer_that_gives_no_websocket_for_mqtt_is_told_in_words() {
+    for (from, to, words) in [
+        ("101 Switching Protocols", "404 Not Found", "the server answers 404 Not Found: is the path of the URL right?"),
+        ("101 Switching Protocols", "503 Busy", "the server answers 503 Busy"),
+        ("101 Switching Protocols\r\n", "301 Moved\r\nLocation: https://b/x\r\n", "301 Moved: it is at https://b/x"),
+        ("HTTP/1.1", "SSH-2.0", "speaks no HTTP"),
+        ("upgrade: WebSocket", "upgrade: h2c", "another protocol"),
+        ("Connection: upgrade", "Connection: close", "another protocol"),
+        ("ACCEPT", "s3pPLMBiTxaQ9kYGzzhZRbK+xOp=", "is not that of our key"),
+        ("Sec-WebSocket-Accept: ACCEPT\r\n", "", "is not that of our key"),
+        ("Sec-WebSocket-Protocol: mqtt\r\n", "", "has not taken the subprotocol `mqtt`"),
+        ("Protocol: mqtt", "Protocol: chat", "has not taken the subprotocol `mqtt`"),
+        ("upgrade: Web", "Sec-WebSocket-Extensions: permessage-deflate\r\nupgrade: Web", "an extension"),
+    ] {
+        let error = answered(&ANSWER.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(words), "{to}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn both_sides_understand_each_other() {
+    let (near, far) = duplex(1024);
+    let (client, server) = tokio::join!(ask(near, "gateway", "/mqtt"), accept(far, Some("/mqtt")));
+    let (mut client, mut server) = (client.unwrap(), server.unwrap().socket);
+    let content: Vec<u8> = (0..100_000u32).map(|at| (at % 253) as u8).collect();
+    let there = content.clone();
+    let talking = tokio::spawn(async move {
+        client.write_all(&there).await.unwrap();
+        client.flush().await.unwrap();
+        let mut back = vec![0; there.len()];
+        client.read_exact(&mut back).await.unwrap();
+        client.shutdown().await.unwrap();
+        back
+    });
+    let mut came = vec![0; content.len()];
+    server.read_exact(&mut came).await.unwrap();
+    assert!(came == content);
+    server.write_all(&came).await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(server.read(&mut came).await.unwrap(), 0, "the client closes");
+    server.shutdown().await.unwrap();
+    assert!(talking.await.unwrap() == content);
+}
+
+#[tokio::test]
+async fn a_client_without_the_servers_path_is_told_so() {
+    let (near, far) = duplex(1024);
+    let (client, _server) = tokio::join!(ask(near, "gateway", "/other"), accept(far, Some("/mqtt")));
+    assert!(matches!(client, Err(AskError::Status { status: 404, .. })), "{client:?}");
+}
+
+/// The client's side, and the bare other end of its pipe.
+fn as_client(buffer: usize) -> (DuplexStream, WebSocket<DuplexStream>) {
+    let (server, client) = duplex(buffer);
+    (server, WebSocket::client(client, Vec::new()))
+}
+
+/// The frames in `bytes`, as a client sends them: first byte, key and content.
+fn masked_frames(mut bytes: &[u8]) -> Vec<(u8, [u8; 4], Vec<u8>)> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let (header, length) = Header::decode(bytes, Sender::Client).unwrap().unwrap();
+        let (content, rest) = bytes[length..].split_at(header.length as usize);
+        let mut content = content.to_vec();
+        apply_mask(&mut content, header.mask);
+        found.push((bytes[0], header.mask, content));
+        bytes = rest;
+    }
+    found
+}
+
+#[tokio::test]
+async fn each_frame_of_a_client_has_a_key_of_its_own() {
+    let (mut server, mut client) = as_client(4096);
+    for word in [&b"one"[..], b"two", b"three"] {
+        client.write_all(word).await.unwrap();
+    }
+    server.write_all(&[FIN | PING, 2, b'h', b'i']).await.unwrap();
+    server.write_all(&[BINARY, 1, 7]).await.unwrap();
+    server.write_all(&[FIN | CONTINUATION, 1, 8]).await.unwrap();
+    let mut content = [0; 2];
+    client.read_exact(&mut content).await.unwrap();
+    assert_eq!(content, [7, 8], "a message in pieces");
+    server.write_all(&[FIN | CLOSE, 0]).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut sent = Vec::new();
+    server.read_to_end(&mut sent).await.unwrap();
+    let frames = masked_frames(&sent);
+    let plain: Vec<(u8, &[u8])> = frames.iter().map(|(first, _, content)| (*first, content.as_slice())).collect();
+    let expected: [(u8, &[u8]); 5] = [
+        (FIN | BINARY, b"one"),
+        (FIN | BINARY, b"two"),
+        (FIN | BINARY, b"three"),
+        (FIN | 10, b"hi"),
+        (FIN | CLOSE, &[0x03, 0xe8]),
+    ];
+    assert_eq!(plain, expected);
+    let mut keys: Vec<[u8; 4]> = frames.iter().map(|(_, key, _)| *key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 5, "no key comes twice");
+}
+
+#[tokio::test]
+async fn a_server_that_masks_is_sent_away() {
+    let (mut server, mut client) = as_client(4096);
+    server.write_all(&frame(FIN | BINARY, b"x")).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap_err().kind(), ErrorKind::InvalidData);
+    drop(client);
+    let mut sent = Vec::new();
+    server.read_to_end(&mut sent).await.unwrap();
+    let frames = masked_frames(&sent);
+    assert_eq!((frames[0].0, &frames[0].2[..]), (FIN | CLOSE, &1002u16.to_be_bytes()[..]));
+}
+
 #[test]
 fn an_idle_connection_holds_its_struct_and_no_buffer() {
     let (_client, socket) = connected(16);
@@ -224,11 +358,11 @@ fn an_idle_connection_holds_its_struct_and_no_buffer() {
 fn a_mask_goes_on_where_it_stopped() {
     let mut whole: Vec<u8> = (0..=255).collect();
     let mut parts = whole.clone();
-    unmask(&mut whole, MASK);
+    apply_mask(&mut whole, MASK);
     let mut mask = MASK;
     let mut at = 0;
     for length in (0..23).chain([3]) {
-        mask = unmask(&mut parts[at..at + length], mask);
+        mask = apply_mask(&mut parts[at..at + length], mask);
         at += length;
     }
     assert_eq!((at, &parts), (256, &whole));
@@ -236,12 +370,48 @@ fn a_mask_goes_on_where_it_stopped() {
 
 proptest! {
     #[test]
+    fn no_bytes_make_an_answer_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_answer(&bytes, "KEY");
+        let _ = read_answer(&[ANSWER.as_bytes(), &bytes].concat(), "KEY");
+    }
+
+    #[test]
+    fn what_a_client_writes_arrives_masked_and_whole(
+        writes in prop::collection::vec(0usize..70_000, 1..4),
+        pipe in 1usize..5_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (sent, received) = runtime.block_on(async {
+            let (mut server, mut client) = as_client(pipe);
+            let writing = async move {
+                let mut sent = Vec::new();
+                for length in writes {
+                    let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+                    client.write_all(&content).await.unwrap();
+                    sent.extend(content);
+                }
+                client.flush().await.unwrap();
+                sent
+            };
+            let mut received = Vec::new();
+            let (sent, _) = tokio::join!(writing, server.read_to_end(&mut received));
+            (sent, received)
+        });
+        let frames = masked_frames(&received);
+        prop_assert!(frames.iter().all(|(first, _, _)| *first == FIN | BINARY));
+        let received: Vec<u8> = frames.into_iter().flat_map(|(_, _, content)| content).collect();
+        prop_assert_eq!(received, sent);
+    }
+
+    #[test]
     fn no_bytes_make_a_header_panic(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
-        match Header::decode(&bytes) {
-            Ok(Some((_, length))) => prop_assert!(length <= bytes.len()),
-            Ok(None) => prop_assert!(bytes.len() < 14),
-            Err(FrameError::Order) => prop_assert!(false, "a header alone has no order"),
-            Err(_) => {}
+        for sender in [Sender::Client, Sender::Server] {
+            match Header::decode(&bytes, sender) {
+                Ok(Some((_, length))) => prop_assert!(length <= bytes.len()),
+                Ok(None) => prop_assert!(bytes.len() < 14),
+                Err(FrameError::Order) => prop_assert!(false, "a header alone has no order"),
+                Err(_) => {}
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The upgrade from HTTP to WebSocket [RFC 6455 4.2], with the subprotocol of MQTT [MQTT-6.0.0-3].
+//! The server's side of the upgrade from HTTP to WebSocket [RFC 6455 4.2], with the subprotocol of MQTT [MQTT-6.0.0-3].
 
 use std::io;
 
@@ -8,10 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::WebSocket;
 
-/// The largest head of a request.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
-/// The most header fields of a request; browsers send about 15.
-const MAX_FIELDS: usize = 64;
+/// The largest head of a request or an answer.
+pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// The most header fields of one; browsers send about 15.
+pub(super) const MAX_FIELDS: usize = 64;
 /// What a key is joined with before it is hashed [RFC 6455 1.3].
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The subprotocols of MQTT: the registered name, and the one of clients from before it was.
@@ -73,7 +73,7 @@ where
         Ok(Accepted { answer, length, origin }) => {
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
-            Ok(Upgraded { socket: WebSocket::new(stream, input.split_off(length)), origin })
+            Ok(Upgraded { socket: WebSocket::server(stream, input.split_off(length)), origin })
         }
         Err(Refusal(status, fields, why)) => {
             let length = why.len() + 1;
@@ -128,11 +128,7 @@ fn answer(input: &[u8], path: Option<&str>) -> Option<Result<Accepted, Refusal>>
     let Some(subprotocol) = choose(&offered) else {
         return bad("the subprotocol is mqtt");
     };
-    let accept = ring::digest::digest(
-        &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
-        [key.as_bytes(), ACCEPT_SUFFIX.as_bytes()].concat().as_slice(),
-    );
-    let accept = STANDARD.encode(accept);
+    let accept = accept_of(key);
     let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -150,6 +146,12 @@ fn choose<'a>(offered: &[&'a str]) -> Option<Option<&'a str>> {
     SUBPROTOCOLS.iter().find_map(|name| offered.iter().find(|offer| *offer == name)).map(|name| Some(*name))
 }
 
-fn words(list: &str) -> impl Iterator<Item = &str> {
+/// What the answer to an upgrade with `key` says in Sec-WebSocket-Accept.
+pub(super) fn accept_of(key: &str) -> String {
+    let bytes = [key.as_bytes(), ACCEPT_SUFFIX.as_bytes()].concat();
+    STANDARD.encode(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes))
+}
+
+pub(super) fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|word| !word.is_empty())
 }

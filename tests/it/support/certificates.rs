@@ -26,11 +26,15 @@ pub struct Identity {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::named("Edgeway's tests")
+    }
+
+    pub fn named(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key can be made");
         let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "Edgeway's tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).expect("a certificate can be signed");
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let authority =
@@ -41,11 +45,17 @@ impl Authority {
 
     /// A certificate for 127.0.0.1 and localhost whose common name is `name`.
     pub fn sign(&self, name: &str) -> Identity {
+        self.sign_with(name, |_| {})
+    }
+
+    /// The same with changes.
+    pub fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().expect("a key can be made");
         let mut params = CertificateParams::new(vec!["localhost".into()]).expect("localhost is a name");
         params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be signed");
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }

@@ -25,6 +25,8 @@ pub struct Options {
     pub quiet: bool,
     /// Further lines of its configuration.
     pub lines: Vec<String>,
+    /// It speaks no TLS above 1.2, for which its configuration has no word.
+    pub old_tls: bool,
 }
 
 impl Mosquitto {
@@ -48,6 +50,10 @@ impl Mosquitto {
             let _ = writeln!(text, "{line}");
         }
         std::fs::write(folder.path().join("mosquitto.conf"), text).expect("the temporary folder can be written");
+        if options.old_tls {
+            let text = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMaxProtocol = TLSv1.2\n";
+            std::fs::write(folder.path().join("openssl.cnf"), text).expect("the temporary folder can be written");
+        }
         let mut broker = Self { port, folder, peer: None };
         broker.start_again();
         broker
@@ -58,6 +64,10 @@ impl Mosquitto {
         assert!(self.peer.is_none(), "mosquitto is running");
         let mut command = Command::new(peer_program("mosquitto"));
         command.arg("-c").arg(self.folder.path().join("mosquitto.conf"));
+        let openssl = self.folder.path().join("openssl.cnf");
+        if openssl.exists() {
+            command.env("OPENSSL_CONF", openssl);
+        }
         let mut peer = Peer::start("mosquitto", &mut command);
         let port = self.port;
         wait_until("mosquitto accepts connections", || {
