@@ -4,6 +4,7 @@
 //! made. A bridge differs from a client in its [`Delivery`](crate::broker::delivery::Delivery) values, and in who dials.
 
 mod backoff;
+pub mod cloud;
 mod complaints;
 pub mod forecast;
 pub mod memory;

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::cloud::Preset;
 use crate::mapping::hop_payload::HopPayload;
 use crate::net::client_tls::MinVersion;
-use crate::settings::{Bandwidth, Duration, Located, NotYet, OneOrMany, Qos, Rate, Secret, Size, Template};
+use crate::settings::{Bandwidth, Duration, Located, OneOrMany, Qos, Rate, Secret, Size, Template};
 use crate::store::settings::WhenFull;
 
 /// One bridge.
@@ -38,9 +39,9 @@ pub struct Settings {
     /// then the bridge connects anew: `ack_timeout: 1m`. Default `30s`.
     #[serde(default)]
     pub ack_timeout: Option<Located<Duration>>,
-    /// `5` (falls back to 3.1.1 where the server refuses it) or `3.1.1`. Default `5`.
+    /// `5` (falls back to 3.1.1 where the server refuses it) or `3.1.1`. Default `5`, or what the `cloud` speaks.
     #[serde(default)]
-    pub mqtt: Version,
+    pub mqtt: Option<Located<Version>>,
     /// Certificates, and how TLS is spoken.
     #[serde(default)]
     pub tls: Option<Located<Tls>>,
@@ -60,15 +61,21 @@ pub struct Settings {
     /// The queue while the link is down.
     #[serde(default)]
     pub queue: QueueSettings,
-    /// A preset for a cloud.
+    /// A preset that knows a cloud's names, limits and authentication: `aws`, `azure-iot-hub`, `hivemq`, `emqx` or
+    /// `thingsboard`. Default: the server is a plain broker.
     #[serde(default)]
-    pub cloud: Option<NotYet>,
-    /// The device's name in a cloud.
+    pub cloud: Option<Located<Preset>>,
+    /// With `cloud: azure-iot-hub`: the device's name there; a template. Default `{gateway}`.
     #[serde(default)]
-    pub device: Option<NotYet>,
-    /// The device's key in a cloud.
+    pub device: Option<Located<Template>>,
+    /// With `cloud: azure-iot-hub`: the device's key, base64, from which its tokens are made. Default: a certificate
+    /// says who it is.
     #[serde(default)]
-    pub key: Option<NotYet>,
+    pub key: Option<Located<Secret>>,
+    /// With `key`: how long a token is good for, `10s` to `365d`. The bridge connects anew with another one after four
+    /// fifths of that. Default `1h`.
+    #[serde(default)]
+    pub token_lifetime: Option<Located<Duration>>,
     /// How fast messages go there. Default: as fast as they are taken.
     #[serde(default)]
     pub limit: LimitSettings,
@@ -79,9 +86,9 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
     /// Messages, `50/s` for example.
-    pub rate: Option<Rate>,
+    pub rate: Option<Located<Rate>>,
     /// Bytes of packets, `32KB/s` for example.
-    pub bandwidth: Option<Bandwidth>,
+    pub bandwidth: Option<Located<Bandwidth>>,
 }
 
 /// The protocol version spoken with the far broker.
@@ -126,7 +133,7 @@ pub struct Route {
     pub to: Option<Located<Template>>,
     /// The QoS of this hop, whatever the message was published with. Default: the message's own.
     #[serde(default)]
-    pub qos: Option<Qos>,
+    pub qos: Option<Located<Qos>>,
     /// The lower of this and the message's own QoS.
     #[serde(default)]
     pub max_qos: Option<Located<Qos>>,

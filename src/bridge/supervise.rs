@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::cloud::Credentials;
 use super::complaints::Complaints;
 use super::memory::{Hint, SharedMemory};
 use super::plan::{Plan, PlannedRoute, RouteQos};
@@ -112,6 +113,7 @@ impl Bridge {
             servers: Servers::new(&self.plan.servers, clock::now()),
             takeovers: Takeovers::default(),
             complaints: Complaints::default(),
+            next_connect: Instant::now(),
         };
         loop {
             let target = match supervision.servers.next(clock::now()) {
@@ -144,15 +146,18 @@ impl Bridge {
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         let began = clock::now();
         let mut version = self.memory.known(&server).version(self.preferred(), began);
+        let interval = self.plan.cloud.as_ref().map_or(Duration::ZERO, |cloud| cloud.rules.connect_interval);
         loop {
+            tokio::time::sleep_until(supervision.next_connect).await;
+            supervision.next_connect = Instant::now() + interval;
             let (means, renewed) = renewal.means(target.timeout);
             let Failed { error, trouble, hint, moved, is_refusal } = match self.connect(target, version, &means).await {
-                Ok((welcome, answers)) => {
+                Ok((welcome, answers, renew_after)) => {
                     let now = clock::now();
                     self.memory.change(&server, |known| known.worked(version, now));
                     supervision.servers.connected(target, Duration::from_millis(now.since(began)));
                     renewal.accepted(&renewed);
-                    return Some(Connected { welcome, answers, version, renewed });
+                    return Some(Connected { welcome, answers, version, renewed, renew_after });
                 }
                 Err(failed) => failed,
             };
@@ -196,19 +201,19 @@ impl Bridge {
         supervision: &mut Supervision,
         cancelled: &CancellationToken,
     ) {
-        let Connected { welcome, answers, version, mut renewed } = connected;
+        let Connected { welcome, answers, version, mut renewed, renew_after } = connected;
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
-        let end = self.drive(welcome, version, &server, &answers, cancelled, &mut renewed).await;
+        let end = self.drive((welcome, renew_after), version, &server, &answers, cancelled, &mut renewed).await;
         self.note_answers(&server, &answers);
         if cancelled.is_cancelled() {
             return;
         }
         let now = clock::now();
-        if let Ended::Renewed = end {
-            tracing::info!(bridge, server, "reconnecting with new TLS files");
+        if let Ended::Renewed(why) = end {
+            tracing::info!(bridge, server, why);
             self.health.disconnected(&end.describe());
             supervision.servers.hurry(Some(target), now);
             return;
@@ -272,16 +277,22 @@ impl Bridge {
         target: &Target,
         version: Version,
         means: &Means,
-    ) -> Result<(Welcome, Arc<Answers>), Failed> {
+    ) -> Result<(Welcome, Arc<Answers>, Option<Duration>), Failed> {
         let (plan, server) = (&self.plan, &target.server);
+        let credentials =
+            plan.cloud.as_ref().and_then(|cloud| cloud.credentials(&server.host, clock::wall_ms().div_euclid(1000)));
         let began = Instant::now();
         let transport = dial(server, means).await.map_err(|error| Failed::to_dial(&error))?;
         let mut connect = Connect::new(version, &plan.client_id);
         connect.clean_start = plan.session_seconds == 0;
         connect.session_expiry_interval = plan.session_seconds;
         connect.keep_alive = plan.keep_alive_seconds;
-        connect.username = plan.username.as_deref();
-        connect.password = plan.password.as_ref().map(|password| password.reveal().as_bytes());
+        let (username, password) = match &credentials {
+            Some(Credentials { username, password, .. }) => (Some(username), password.as_ref()),
+            None => (plan.username.as_ref(), plan.password.as_ref()),
+        };
+        connect.username = username.map(String::as_str);
+        connect.password = password.map(|password| password.reveal().as_bytes());
         connect.will = plan.will.as_ref().map(|will| ConnectWill {
             topic: will.topic.as_str(),
             payload: will.payload.as_bytes(),
@@ -301,11 +312,14 @@ impl Bridge {
             receive: Arc::clone(&self.receive),
             // All of it together has the time of an attempt.
             timeout: target.timeout.saturating_sub(began.elapsed()),
-            hop: Hop { throttling: plan.throttling, ..Hop::default() },
-            window: None,
+            hop: match &plan.cloud {
+                Some(cloud) => cloud.hop(plan.throttling),
+                None => Hop { throttling: plan.throttling, ..Hop::default() },
+            },
+            window: plan.cloud.as_ref().and_then(|cloud| cloud.rules.in_flight),
         };
         match link::dial(&self.broker, &self.slot, transport, hello).await {
-            Ok(welcome) => Ok((welcome, answers)),
+            Ok(welcome) => Ok((welcome, answers, credentials.and_then(|credentials| credentials.renew_after))),
             Err(link::DialError::Timeout(_)) => Err(Failed::to_greet(link::DialError::Timeout(target.timeout))),
             Err(error) => Err(Failed::to_greet(error)),
         }
@@ -314,7 +328,7 @@ impl Bridge {
     /// Drives a link until it ends, the gateway stops, or there are new certificates to come with.
     async fn drive(
         &self,
-        welcome: Welcome,
+        (welcome, renew_after): (Welcome, Option<Duration>),
         version: Version,
         server: &str,
         answers: &Answers,
@@ -323,24 +337,31 @@ impl Bridge {
     ) -> Ended {
         let Welcome { mut link, server_keep_alive, .. } = welcome;
         let epoch = link.epoch();
+        let renew_at = Instant::now() + renew_after.unwrap_or_default();
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
         let mut look = tokio::time::interval(vigil.interval());
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut is_stalled, mut is_renewed) = (false, false);
+        let (mut is_stalled, mut is_renewed) = (false, None);
         let end = {
             let mut run = std::pin::pin!(link.run());
             loop {
                 tokio::select! {
                     end = &mut run => break end,
                     () = cancelled.cancelled() => {
-                        self.say_goodbye(epoch, version, run.as_mut()).await;
+                        let offline = self.status_message("offline");
+                        self.say_goodbye(epoch, version, offline, run.as_mut()).await;
+                        break link::End::Peer(Some(ReasonCode::Success));
+                    }
+                    () = tokio::time::sleep_until(renew_at), if renew_after.is_some() => {
+                        self.say_goodbye(epoch, version, None, run.as_mut()).await;
+                        is_renewed = Some("connecting anew, before what we are let in by ends");
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     () = renewed.changed() => {
-                        is_renewed = true;
-                        self.say_goodbye(epoch, version, run.as_mut()).await;
+                        self.say_goodbye(epoch, version, None, run.as_mut()).await;
+                        is_renewed = Some("connecting anew with new TLS files");
                         break link::End::Peer(Some(ReasonCode::Success));
                     }
                     _ = look.tick() => {
@@ -351,10 +372,9 @@ impl Bridge {
             }
         };
         link.end(&end).await;
-        match (is_renewed, is_stalled) {
-            (true, _) => Ended::Renewed,
-            (false, true) => Ended::Stalled(self.plan.ack_timeout),
-            (false, false) => Ended::Link(end),
+        match end {
+            _ if is_stalled => Ended::Stalled(self.plan.ack_timeout),
+            end => is_renewed.map_or(Ended::Link(end), Ended::Renewed),
         }
     }
 
@@ -377,11 +397,12 @@ impl Bridge {
         verdict
     }
 
-    /// Lets what is in flight settle for a moment, says `offline`, then DISCONNECT.
+    /// Lets what is in flight settle for a moment, says `last_words`, then DISCONNECT.
     async fn say_goodbye(
         &self,
         epoch: u64,
         version: Version,
+        last_words: Option<Publish<'_>>,
         mut run: std::pin::Pin<&mut impl Future<Output = link::End>>,
     ) {
         let deadline = Instant::now() + DRAIN;
@@ -393,8 +414,8 @@ impl Bridge {
             }
         }
         let mut bytes = Vec::new();
-        if let Some(offline) = self.status_message("offline") {
-            offline.encode(version, &mut bytes);
+        if let Some(last_words) = last_words {
+            last_words.encode(version, &mut bytes);
         }
         Packet::Disconnect(crate::mqtt::packet::Disconnect::new(ReasonCode::Success)).encode(version, &mut bytes);
         self.slot.send(epoch, &bytes);
@@ -406,7 +427,7 @@ impl Bridge {
     /// What the will's topic says of us: `online` after each CONNACK, `offline` before a clean DISCONNECT.
     fn status_message(&self, status: &'static str) -> Option<Publish<'_>> {
         let will = self.plan.will.as_ref()?;
-        let payload = if status == "offline" { will.payload.as_bytes() } else { status.as_bytes() };
+        let payload = if status == "offline" { will.payload.as_bytes() } else { will.birth.as_bytes() };
         Some(Publish {
             dup: false,
             qos: QoS::AtMostOnce,
@@ -424,6 +445,8 @@ struct Supervision {
     servers: Servers,
     takeovers: Takeovers,
     complaints: Complaints,
+    /// A cloud takes only so many CONNECTs.
+    next_connect: Instant,
 }
 
 /// A link that stands.
@@ -431,6 +454,8 @@ struct Connected {
     welcome: Welcome,
     answers: Arc<Answers>,
     version: Version,
+    /// When it is to be made anew, because what it was entered with ends.
+    renew_after: Option<Duration>,
     renewed: Renewed,
 }
 
@@ -492,15 +517,15 @@ enum Ended {
     Link(link::End),
     /// Nothing was acknowledged for this time.
     Stalled(Duration),
-    /// By us, to come back with new certificates.
-    Renewed,
+    /// By us, to connect anew for this reason.
+    Renewed(&'static str),
 }
 
 impl Ended {
     fn describe(&self) -> String {
         match self {
+            Self::Renewed(why) => (*why).into(),
             Self::Stalled(timeout) => format!("no acknowledgement for {} s", timeout.as_secs_f32()),
-            Self::Renewed => "reconnecting with new TLS files".into(),
             Self::Link(link::End::Peer(None)) => "the server closed the connection".into(),
             Self::Link(link::End::Peer(Some(reason))) => format!("the server said {reason}"),
             Self::Link(link::End::Protocol(error)) => format!("the server broke the protocol: {error}"),
@@ -538,13 +563,17 @@ fn delivery_of(route: &PlannedRoute, order: usize, expire: Option<Duration>) -> 
         readable: None,
         share: None,
         route: Some(Arc::new(Route {
-            name: route.remap.from().as_str().into(),
+            name: match route.envelope.as_ref().and_then(|envelope| envelope.route_name()) {
+                Some(name) => name.into(),
+                None => route.remap.from().as_str().into(),
+            },
             order: u16::try_from(order).unwrap_or(u16::MAX),
             remap: route.remap.clone(),
             except: route.except.clone(),
             payload: route.payload.clone(),
             lane: route.lane,
             expire,
+            envelope: route.envelope.clone(),
         })),
     }
 }
@@ -562,6 +591,7 @@ fn receive_route(route: &PlannedRoute) -> ReceiveRoute {
             Retain::Never => Some(false),
         },
         max_age: route.max_age.map(|age| u32::try_from(age.as_secs().max(1)).unwrap_or(u32::MAX)),
+        envelope: route.envelope.clone(),
     }
 }
 

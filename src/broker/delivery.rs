@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::envelope::SharedEnvelope;
 use super::lanes;
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -86,6 +87,8 @@ pub struct Route {
     pub payload: HopPayload,
     /// The lane in which its messages wait; see [`lanes`].
     pub lane: u8,
+    /// The forms of its server; `None` where that is a plain broker.
+    pub envelope: Option<SharedEnvelope>,
     /// How long a message waits, in milliseconds; `None` is for ever.
     pub expire: Option<u64>,
 }
@@ -104,11 +107,12 @@ impl Route {
     /// Whether the route takes messages of `topic`, which its filter matches.
     ///
     /// A wildcard never takes commands (`…/set`) out of the gateway.
-    pub fn takes(&self, topic: &str) -> bool {
+    pub fn takes(&self, topic: &str, payload: &[u8]) -> bool {
         if withholds_command(self.remap.from(), topic) {
             return false;
         }
         !self.except.iter().any(|filter| topic::matches(filter.as_str(), topic))
+            && self.envelope.as_ref().is_none_or(|envelope| envelope.takes(topic, payload))
     }
 
     /// The lane in which a message of `topic` waits: who has sent a command waits for its result.
@@ -210,6 +214,7 @@ mod tests {
             except: except.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect(),
             payload: HopPayload::default(),
             lane: lanes::NORMAL,
+            envelope: None,
             expire: None,
         }
     }
@@ -217,9 +222,9 @@ mod tests {
     #[test]
     fn a_wildcard_route_never_takes_commands_but_their_results() {
         let all = route("edge/#", &["edge/gps"]);
-        assert!(!all.takes("edge/plc/pump/set"));
-        assert!(all.takes("edge/plc/pump/set/result"));
-        assert!(!all.takes("edge/gps"));
-        assert!(route("edge/plc/pump/set", &[]).takes("edge/plc/pump/set"));
+        assert!(!all.takes("edge/plc/pump/set", b""));
+        assert!(all.takes("edge/plc/pump/set/result", b""));
+        assert!(!all.takes("edge/gps", b""));
+        assert!(route("edge/plc/pump/set", &[]).takes("edge/plc/pump/set", b""));
     }
 }

@@ -117,14 +117,15 @@ impl Broker {
 
 impl SessionSlot {
     /// Whether a message of `topic` goes by `delivery`: a bridge's message takes the first route that matches.
-    pub(super) fn goes_by(&self, delivery: &Delivery, topic: &str) -> bool {
+    pub(super) fn goes_by(&self, delivery: &Delivery, topic: &str, payload: &[u8]) -> bool {
         let Some(route) = &delivery.route else {
             return true;
         };
-        let precedes =
-            |other: &Route| other.order < route.order && other.remap.from().matches(topic) && other.takes(topic);
+        let precedes = |other: &Route| {
+            other.order < route.order && other.remap.from().matches(topic) && other.takes(topic, payload)
+        };
         let mut others = self.routes().iter().filter_map(|delivery| delivery.route.as_ref());
-        route.takes(topic) && !others.any(|other| precedes(other))
+        route.takes(topic, payload) && !others.any(|other| precedes(other))
     }
 }
 

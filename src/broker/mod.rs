@@ -12,6 +12,7 @@ mod budget;
 mod buffers;
 pub mod delivery;
 mod delivery_queue;
+pub mod envelope;
 mod first_values;
 mod identity;
 pub mod lanes;

@@ -264,7 +264,7 @@ impl Router {
             }
             *after = Some(Arc::clone(topic));
             let is_left_out = delivery.no_local && stored.publisher.as_ref() == Some(slot.publisher());
-            if is_left_out || !delivery.may_read(topic) || !slot.goes_by(delivery, topic) {
+            if is_left_out || !delivery.may_read(topic) || !slot.goes_by(delivery, topic, stored.message.payload()) {
                 return ControlFlow::Continue(());
             }
             let publication = Publication::from_message(&stored.message);
@@ -384,7 +384,7 @@ impl Subscription {
         if self.delivery.no_local && origin.slot.is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
             return false;
         }
-        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic))
+        self.delivery.route.as_ref().is_none_or(|route| route.takes(publication.topic, publication.payload))
             && self.delivery.may_read(publication.topic)
     }
 

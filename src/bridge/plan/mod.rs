@@ -7,7 +7,9 @@ mod tests;
 
 use std::path::Path;
 
+use super::cloud::{self, Checked, Cloud, Preset};
 use super::settings::{Retain, Settings, Version};
+use crate::broker::envelope::SharedEnvelope;
 use crate::broker::lanes::{LaneSettings, Throttling};
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName};
@@ -60,6 +62,8 @@ pub struct Plan {
     pub throttling: Throttling,
     /// The lanes of its queue besides the normal one.
     pub lanes: Vec<LaneSettings>,
+    /// The cloud that it goes to; `None` where that is a plain broker.
+    pub cloud: Option<Cloud>,
 }
 
 /// A route, ready to be matched.
@@ -79,6 +83,8 @@ pub struct PlannedRoute {
     pub payload: HopPayload,
     /// On `send`: in which lane its messages wait: 0 is the normal one, others are those of [`Plan::lanes`] from 1 on.
     pub lane: u8,
+    /// The forms of the cloud.
+    pub envelope: Option<SharedEnvelope>,
     /// Where it stands in the configuration.
     pub place: Place,
 }
@@ -109,6 +115,8 @@ pub struct Will {
     pub topic: TopicName,
     /// Its payload.
     pub payload: String,
+    /// The payload of the birth message.
+    pub birth: String,
     /// Its QoS.
     pub qos: QoS,
     /// Whether it is retained.
@@ -137,15 +145,21 @@ impl Settings {
         is_complete: bool,
     ) -> Result<Plan, Vec<Mistake>> {
         let bridge = name.value.as_str();
-        let mut resolver =
-            Resolver { gateway, bridge, is_complete, mistakes: Vec::new(), lanes: LaneSettings::of_every_bridge() };
+        let preset = self.cloud.as_ref().map(|cloud| cloud.value);
+        let rules = preset.map(Preset::rules);
+        let lanes = LaneSettings::of_every_bridge();
+        let mut resolver = Resolver { gateway, bridge, is_complete, rules, mistakes: Vec::new(), lanes };
         if self.url.is_empty() && is_complete {
             resolver.mistakes.push(name.mistake(format!("`{bridge}` has no `url`")));
         }
-        let servers = self.url.iter().filter_map(|url| resolver.server(url)).collect();
+        let servers: Vec<Server> = self.url.iter().filter_map(|url| resolver.server(url)).collect();
         let send = resolver.routes(&self.send, Direction::Send);
         let receive = resolver.routes(&self.receive, Direction::Receive);
-        resolver.version_rules(self, &send, &receive);
+        let version = self.mqtt.map(|version| version.value).or(rules.and_then(|rules| rules.version));
+        let version = version.unwrap_or_default();
+        if version == Version::V311 {
+            resolver.rules_of_version_3(self, &send, &receive);
+        }
         let will = resolver.will(self, &send);
         let client_id = match &self.client_id {
             Some(template) => resolver.client_id(template),
@@ -156,7 +170,25 @@ impl Settings {
             // MQTT 3.1.1 has no password without a user name [MQTT-3.1.2-22].
             resolver.mistakes.push(password.mistake("a `password` wants a `username`"));
         }
-        let plan = Plan {
+        let device = resolver.device(self);
+        if let Some(preset) = preset {
+            let checked = Checked {
+                settings: self,
+                preset,
+                bridge,
+                is_complete,
+                servers: &servers,
+                send: &send,
+                receive: &receive,
+                client_id: &client_id,
+                device: &device,
+                will: will.as_ref(),
+            };
+            resolver.mistakes.extend(cloud::check(&checked));
+        } else {
+            resolver.mistakes.extend(cloud::without_cloud(self, is_complete));
+        }
+        let mut plan = Plan {
             name: bridge.into(),
             servers,
             username,
@@ -165,7 +197,7 @@ impl Settings {
             session_seconds: resolver.session(self),
             keep_alive_seconds: resolver.keep_alive(self),
             ack_timeout: resolver.ack_timeout(self),
-            version: self.mqtt,
+            version,
             tls: self.tls.as_ref().map(|tls| resolver.tls(tls, self, folder)).unwrap_or_default(),
             proxy: self.proxy.as_ref().and_then(|url| resolver.proxy(url)),
             send: send.into_iter().flatten().collect(),
@@ -175,11 +207,22 @@ impl Settings {
             when_full: self.queue.when_full,
             expire: resolver.expire(self),
             throttling: Throttling {
-                rate: self.limit.rate.map(|rate| rate.0),
-                bandwidth: self.limit.bandwidth.map(|bandwidth| bandwidth.0),
+                rate: self.limit.rate.map(|rate| rate.value.0).or(rules.and_then(|rules| rules.rate)),
+                bandwidth: self
+                    .limit
+                    .bandwidth
+                    .map(|bandwidth| bandwidth.value.0)
+                    .or(rules.and_then(|rules| rules.bandwidth)),
             },
             lanes: resolver.lanes,
+            cloud: None,
         };
-        if resolver.mistakes.is_empty() { Ok(plan) } else { Err(resolver.mistakes) }
+        if !resolver.mistakes.is_empty() {
+            return Err(resolver.mistakes);
+        }
+        if let Some(preset) = preset {
+            cloud::adapt(&mut plan, preset, self, gateway, &device);
+        }
+        Ok(plan)
     }
 }

@@ -1,7 +1,10 @@
 //! Puts names in, checks every rule, and notes all that is wrong.
 
+use serde_json::json;
+
 use super::{PlannedRoute, RouteQos, Will};
-use crate::bridge::settings::{BatchSettings, Priority, Retain, Route, Settings, Version, WillSettings};
+use crate::bridge::cloud::{Rules, TakesRetain};
+use crate::bridge::settings::{BatchSettings, Priority, Retain, Route, Settings, WillSettings};
 use crate::broker::lanes::{LaneKind, LaneSettings, Rank};
 use crate::mapping::hop_payload::HopPayload;
 use crate::mqtt::{QoS, Remap, TopicFilter, TopicName, remap::RemapError, topic};
@@ -27,6 +30,8 @@ pub(super) struct Resolver<'a> {
     pub(super) bridge: &'a str,
     /// Whether all values could be read. If not, what is missing may have been there.
     pub(super) is_complete: bool,
+    /// What its cloud takes.
+    pub(super) rules: Option<&'static Rules>,
     pub(super) mistakes: Vec<Mistake>,
     /// Lanes of the queue besides the normal one.
     pub(super) lanes: Vec<LaneSettings>,
@@ -146,20 +151,28 @@ impl Resolver<'_> {
         Some(PlannedRoute {
             remap,
             qos: match (route.qos, route.max_qos) {
-                (Some(qos), _) => RouteQos::Exactly(qos.0),
+                (Some(qos), _) => RouteQos::Exactly(qos.value.0),
                 (None, Some(most)) => RouteQos::AtMost(most.0),
-                (None, None) => RouteQos::AtMost(QoS::ExactlyOnce),
+                (None, None) => RouteQos::AtMost(self.rules.map_or(QoS::ExactlyOnce, |rules| rules.max_qos)),
             },
-            retain: route.retain.map(|retain| retain.value).unwrap_or_default(),
+            retain: match (route.retain, self.rules.map(|rules| rules.retain)) {
+                (Some(retain), _) => retain.value,
+                (None, Some(TakesRetain::WhereAsked | TakesRetain::No)) => Retain::Never,
+                (None, _) => Retain::default(),
+            },
             except,
             max_age: route.max_age.map(|age| age.value.0),
             payload: match &route.payload {
                 Some(payload) => payload.value.bound(self.gateway, self.bridge),
                 // What goes into an array must be JSON.
                 None if route.batch.is_some() => HopPayload::Json,
+                None if self.rules.is_some_and(|rules| rules.payload_is_json) && direction == Direction::Send => {
+                    HopPayload::Json
+                }
                 None => HopPayload::default(),
             },
             lane,
+            envelope: None,
             place: route.place,
         })
     }
@@ -190,8 +203,8 @@ impl Resolver<'_> {
                 return 0;
             }
             (Some(batch), None) => {
-                if let Some(qos) = route.qos.or(route.max_qos.map(|qos| qos.value))
-                    && qos.0 == QoS::ExactlyOnce
+                if let Some(qos) = route.qos.or(route.max_qos)
+                    && qos.value.0 == QoS::ExactlyOnce
                 {
                     self.mistakes.push(batch.mistake("`batch` wants `qos: 0` or `qos: 1`"));
                 }
@@ -248,15 +261,12 @@ impl Resolver<'_> {
     }
 
     /// MQTT 3.1.1 knows neither No Local nor Retain As Published.
-    pub(super) fn version_rules(
+    pub(super) fn rules_of_version_3(
         &mut self,
         settings: &Settings,
         send: &[Option<PlannedRoute>],
         receive: &[Option<PlannedRoute>],
     ) {
-        if settings.mqtt != Version::V311 {
-            return;
-        }
         for (written, route) in settings.receive.iter().zip(receive) {
             if let Some(retain) = written.retain.filter(|retain| retain.value == Retain::Keep) {
                 self.mistakes.push(retain.mistake("`keep` on `receive` wants `mqtt: 5`"));
@@ -290,9 +300,15 @@ impl Resolver<'_> {
                 })?;
                 let mut topic = String::new();
                 route.remap.apply(&status, &mut topic);
+                // The time of a will is not known beforehand, and whoever reads JSON wants it of both.
+                let payload = |value: &str| match route.payload {
+                    HopPayload::Json => json!({ "topic": status, "value": value }).to_string(),
+                    _ => value.to_owned(),
+                };
                 return Some(Will {
                     topic: TopicName::new(&topic).ok()?,
-                    payload: "offline".into(),
+                    payload: payload("offline"),
+                    birth: payload("online"),
                     qos: route.qos.of(QoS::AtLeastOnce),
                     retain: route.retain != Retain::Never,
                 });
@@ -303,6 +319,7 @@ impl Resolver<'_> {
             Ok(topic) => Some(Will {
                 topic,
                 payload: message.payload.clone().unwrap_or_else(|| "offline".into()),
+                birth: "online".into(),
                 qos: message.qos.map_or(QoS::AtLeastOnce, |qos| qos.0),
                 retain: message.retain.unwrap_or(true),
             }),
@@ -319,6 +336,12 @@ impl Resolver<'_> {
             self.mistakes.push(template.mistake("a client id has 1 to 65535 characters, none of them U+0000"));
         }
         client_id
+    }
+
+    /// Its name in a cloud.
+    pub(super) fn device(&mut self, settings: &Settings) -> String {
+        let device = settings.device.as_ref().map(|template| self.expand(template).unwrap_or_default());
+        device.unwrap_or_else(|| self.gateway.to_owned())
     }
 
     pub(super) fn session(&mut self, settings: &Settings) -> u32 {

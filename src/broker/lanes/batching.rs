@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::delivery::Delivery;
 use crate::broker::delivery_queue::{DeliveryQueue, Entry};
+use crate::broker::envelope::Sealed;
 use crate::clock;
 use crate::mapping::hop_payload::{HopPayload, Outgoing};
 use crate::mqtt::{MessageBuilder, Millis, TopicName};
@@ -89,7 +90,8 @@ impl Batching {
         let (qos, retain) = (first.qos, first.retain);
         let mut topic = String::new();
         remap(first, &mut topic);
-        let room = maximum_packet.saturating_sub(topic.len() + PACKET_OVERHEAD);
+        let length = seal(first, &topic, b"[]").map_or(topic.len(), |(topic, _)| topic.len());
+        let room = maximum_packet.saturating_sub(length + PACKET_OVERHEAD);
         let (mut array, mut count, mut other) = (vec![b'['], 0, String::new());
         let (max, due) = (self.max, self.due);
         let mut is_full = false;
@@ -122,7 +124,10 @@ impl Batching {
         });
         array.push(b']');
         self.due -= self.prepared.len().min(self.due);
-        self.ready = self.prepared.first().map(|first| combined(first, &self.prepared, &topic, &array, count));
+        self.ready = self.prepared.first().map(|first| {
+            let (topic, array) = seal(first, &topic, &array).unwrap_or((topic, array));
+            combined(first, &self.prepared, &topic, &array, count)
+        });
     }
 }
 
@@ -144,6 +149,15 @@ fn combined(first: &Entry, parts: &[Entry], topic: &str, array: &[u8], count: us
         delivery: Arc::new(Delivery { route: None, ..(*first.delivery).clone() }),
         pending: None,
         ..first.clone()
+    }
+}
+
+/// Topic and payload of an array that is made of `first` and others, where its server has forms of its own.
+fn seal(first: &Entry, topic: &str, array: &[u8]) -> Option<(String, Vec<u8>)> {
+    let envelope = first.delivery.route.as_ref()?.envelope.as_ref()?;
+    match envelope.seal(topic, array, &Outgoing { payload: array, reading: None, ..first.outgoing() }) {
+        Sealed::As { topic, payload } => Some((topic, payload.unwrap_or_else(|| array.to_vec()))),
+        Sealed::AsItIs | Sealed::Nothing(_) => None,
     }
 }
 

@@ -31,6 +31,7 @@ fn delivery(lane: u8) -> Arc<Delivery> {
         except: Vec::new(),
         payload: HopPayload::default(),
         lane,
+        envelope: None,
         expire: Some(100_000),
     };
     Arc::new(Delivery { route: Some(Arc::new(route)), ..Delivery::at_most(QoS::AtLeastOnce) })

@@ -162,7 +162,8 @@ pub async fn dial(
             server: connack.server_reference.map(Into::into),
         });
     }
-    let sender = Sender::new(version, connack.maximum_packet_size, connack.topic_alias_maximum);
+    let packet_bytes = connack.maximum_packet_size.into_iter().chain(hello.hop.packet_bytes).min();
+    let sender = Sender::new(version, packet_bytes, connack.topic_alias_maximum);
     let mut prelude = Vec::new();
     if let Some(mut birth) = hello.birth {
         birth.retain &= connack.retain_available;
@@ -205,8 +206,8 @@ pub async fn dial(
     broker.router.finish(&mut batch);
     let partial = input.split_off(length);
     let connected = Connected { slot: Arc::clone(slot), epoch };
-    let dialled =
-        Dialled { receive: hello.receive, resumed_at: session_present.then_some(now), answers: hello.answers };
+    let resumed_at = session_present.then_some(now);
+    let dialled = Dialled { receive: hello.receive, resumed_at, connected_at: now, answers: hello.answers };
     let exchange = Exchange::dialled(Arc::clone(broker), connected, version, dialled);
     let link = Link::new(io, receiver, exchange, partial);
     Ok(Welcome { link, session_present, server_keep_alive })

@@ -10,6 +10,7 @@ use super::told::Answers;
 use crate::broker::Broker;
 use crate::broker::access::{Reading as Readable, Rights, WriteDecisions};
 use crate::broker::delivery::Delivery;
+use crate::broker::envelope::{Opened, Reply, SharedEnvelope};
 use crate::broker::listener::Entrance;
 use crate::broker::router::Origin;
 use crate::broker::session_slot::{Acknowledgement, AwaitingRetained, SessionSlot, Turn};
@@ -18,7 +19,9 @@ use crate::broker::{sys_topics, turn};
 use crate::clock;
 use crate::metrics::Tally;
 use crate::mqtt::codec::CodecError;
-use crate::mqtt::packet::{Ack, Disconnect, Publish, RetainHandling, SubAck, Subscribe, Unsubscribe};
+use crate::mqtt::packet::{
+    Ack, Disconnect, Publish, PublishProperties, RetainHandling, SubAck, Subscribe, Unsubscribe,
+};
 use crate::mqtt::properties::Forwardable;
 use crate::mqtt::via;
 use crate::mqtt::{Message, Millis, Packet, PacketId, Publication, QoS, ReasonCode, Remap, Side, TopicFilter, Version};
@@ -41,6 +44,8 @@ pub struct ReceiveRoute {
     /// The greatest age in seconds. What has an expiry expires by then; what has none is refused on topics that end
     /// in `/set` where it may have waited upstream: in the first second of a resumed session.
     pub max_age: Option<u32>,
+    /// The forms of the server; `None` where that is a plain broker.
+    pub envelope: Option<SharedEnvelope>,
 }
 
 /// What a link does with packets: everything but bytes.
@@ -84,6 +89,8 @@ pub(super) struct Dialled {
     pub(super) receive: Arc<[ReceiveRoute]>,
     /// When it resumed a session that the server still had.
     pub(super) resumed_at: Option<Millis>,
+    /// Since when it is there.
+    pub(super) connected_at: Millis,
     /// What the server says apart from messages.
     pub(super) answers: Arc<Answers>,
 }
@@ -304,11 +311,32 @@ impl Exchange {
             tracing::debug!(client = %self.slot.client_id(), "a message that no receive route takes");
             return false;
         };
+        let mut payload = None;
+        if let Some(envelope) = &route.envelope {
+            let age = reading.now.since(dialled.connected_at);
+            match envelope.open(publication.topic, publication.payload, age) {
+                Opened::AsItIs => {}
+                Opened::Message { topic: ours, payload: inner } => (topic, payload) = (ours, inner),
+                Opened::Answered(reply) => {
+                    self.reply(&reply, &mut reading.replies);
+                    return false;
+                }
+                Opened::Refused(reason) => {
+                    tracing::warn!(client = %self.slot.client_id(), reason, "a message of the server was refused");
+                    return false;
+                }
+            }
+        }
         if sys_topics::is_system(&topic) {
             tracing::warn!(client = %self.slot.client_id(), topic, "nobody speaks for the broker; the message was refused");
             return false;
         }
-        let mut remapped = publication.with_topic(&topic);
+        let mut remapped = match &payload {
+            None => publication.with_topic(&topic),
+            Some(payload) => {
+                Publication::new(&topic, payload, publication.properties, publication.qos, publication.retain)
+            }
+        };
         remapped.qos = publication.qos.min(route.max_qos);
         // A stored command stays one whatever the route says, so that nobody takes it for a fresh one.
         let is_stored_command = publication.retain && topic.ends_with("/set");
@@ -328,7 +356,26 @@ impl Exchange {
             via::mark(publication.properties, here, &mut marked);
             remapped.properties = Forwardable::plain(&marked);
         }
-        self.broker.router.publish(&remapped, origin, &mut turn)
+        let anybody = self.broker.router.publish(&remapped, origin, &mut turn);
+        let envelope = route.envelope.as_ref().filter(|_| !anybody);
+        if let Some(reply) = envelope.and_then(|envelope| envelope.unclaimed(publication.topic, publication.payload)) {
+            self.reply(&reply, &mut reading.replies);
+        }
+        anybody
+    }
+
+    /// Tells the server at once what became of its message.
+    fn reply(&self, Reply { topic, payload }: &Reply, replies: &mut Vec<u8>) {
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            packet_id: None,
+            properties: PublishProperties::default(),
+            payload,
+        };
+        publish.encode(self.version, replies);
     }
 
     /// Holds the peer to the receive maximum that we announced [MQTT-3.3.4-7]. 3.1.1 has none.

@@ -17,6 +17,8 @@ pub struct Hop {
     pub maximum_qos: QoS,
     /// Whether it keeps retained messages: CONNACK's Retain Available (section 3.2.2.3.5).
     pub retain_available: bool,
+    /// Bytes of the largest packet that it takes; CONNACK may say less.
+    pub packet_bytes: Option<u32>,
     /// How fast it is sent to.
     pub throttling: Throttling,
     /// Why it does not take a topic, where somebody knows that beforehand.
@@ -25,7 +27,13 @@ pub struct Hop {
 
 impl Default for Hop {
     fn default() -> Self {
-        Self { maximum_qos: QoS::ExactlyOnce, retain_available: true, throttling: Throttling::default(), refuses: None }
+        Self {
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            packet_bytes: None,
+            throttling: Throttling::default(),
+            refuses: None,
+        }
     }
 }
 

@@ -258,7 +258,7 @@ fn entry_of(
         let routes = routes.map_or(&[][..], Vec::as_slice);
         let takes = |delivery: &&Arc<Delivery>, same: bool| {
             delivery.route.as_ref().is_some_and(|route| {
-                route.takes(message.topic())
+                route.takes(message.topic(), message.payload())
                     && if same { route.name == name } else { route.remap.from().matches(message.topic()) }
             })
         };

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
+use super::hop::Refused;
 use crate::broker::delivery::Route;
+use crate::broker::envelope::Sealed;
 use crate::clock;
 use crate::mapping::hop_payload::{HopPayload, Outgoing};
 use crate::mqtt::{Millis, Publication, Version};
@@ -24,25 +26,43 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// What `route` makes of a publication that came at `since`, for a peer of `version`.
-    pub(super) fn by(route: &Route, publication: &Publication<'_>, version: Version, since: Millis) -> Self {
+    /// What `route` makes of a publication that came at `since`, for a peer of `version`. It has made `topic` of its
+    /// topic, which becomes another where the server has forms of its own.
+    pub(super) fn by(
+        route: &Route,
+        publication: &Publication<'_>,
+        version: Version,
+        since: Millis,
+        topic: &mut String,
+    ) -> Result<Self, Refused> {
         let reading = publication.reading().map(|reading| &**reading);
-        if route.payload == HopPayload::AsPublished && (reading.is_none() || version == Version::V3) {
-            return Self::default();
+        let is_plain = route.payload == HopPayload::AsPublished && route.envelope.is_none();
+        if is_plain && (reading.is_none() || version == Version::V3) {
+            return Ok(Self::default());
         }
         let time = reading.map_or_else(|| clock::wall_of(since), |reading| clock::correct(reading.sampled));
         let message = Outgoing { topic: publication.topic, payload: publication.payload, reading, time };
         let mut scratch = SCRATCH.take();
         scratch.clear();
         let is_made = route.payload.encode(&message, &mut scratch);
-        let payload = if is_made {
+        let mut payload = if is_made {
             Some(scratch)
         } else {
             SCRATCH.set(scratch);
             None
         };
+        if let Some(envelope) = &route.envelope {
+            match envelope.seal(topic, payload.as_deref().unwrap_or(publication.payload), &message) {
+                Sealed::AsItIs => {}
+                Sealed::As { topic: sealed, payload: other } => {
+                    *topic = sealed;
+                    payload = other.or(payload);
+                }
+                Sealed::Nothing(reason) => return Err(Refused::Topic(reason.into())),
+            }
+        }
         let time_told = if version == Version::V5 { route.payload.user_time(&message) } else { None };
-        Self { payload, time: time_told, is_certain: time.is_certain() }
+        Ok(Self { payload, time: time_told, is_certain: time.is_certain() })
     }
 
     /// What goes out instead of the payload.

@@ -236,8 +236,14 @@ impl Wire {
         let mut properties = publication.properties;
         let (mut throttle, mut refuses) = (None, None);
         let route = header.delivery.route.as_ref();
+        let mut remapped = String::new();
+        if let Some(route) = route
+            && !route.remap.apply(publication.topic, &mut remapped)
+        {
+            return Err(Refused::NoTopic);
+        }
         let made = match route {
-            Some(route) => Made::by(route, publication, self.sender.version(), header.since),
+            Some(route) => Made::by(route, publication, self.sender.version(), header.since, &mut remapped)?,
             None => Made::default(),
         };
         let (payload, shared) = match made.payload() {
@@ -284,13 +290,7 @@ impl Wire {
         };
         match route {
             None => encode(publication.topic)?,
-            Some(route) => {
-                let mut remapped = String::with_capacity(publication.topic.len() + 32);
-                if !route.remap.apply(publication.topic, &mut remapped) {
-                    return Err(Refused::NoTopic);
-                }
-                encode(&remapped)?;
-            }
+            Some(_) => encode(&remapped)?,
         }
         if let Some(throttle) = throttle {
             throttle.take(buffer.len() - begin + if shared { payload.len() } else { 0 });

@@ -25,6 +25,7 @@ fn route(order: u16, from: &str, to: &str, qos: QoS) -> Arc<Delivery> {
             payload: HopPayload::default(),
             lane: 0,
             expire: None,
+            envelope: None,
         })),
         ..Delivery::at_most(qos)
     })

@@ -22,6 +22,7 @@ fn bridge(world: &World, messages: usize, when_full: WhenFull) -> Arc<SessionSlo
         except,
         payload: HopPayload::default(),
         lane: 0,
+        envelope: None,
         expire: None,
     };
     let delivery = Arc::new(Delivery {

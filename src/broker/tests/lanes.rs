@@ -26,7 +26,7 @@ fn deliveries(qos: QoS) -> Vec<Arc<Delivery>> {
     let delivery = |(order, (from, lane)): (u16, (&str, u8))| {
         let remap = Remap::new(TopicFilter::new(from).unwrap(), None).unwrap();
         let (name, payload) = (from.into(), HopPayload::default());
-        let route = Route { name, order, remap, except: Vec::new(), payload, lane, expire: None };
+        let route = Route { name, order, remap, except: Vec::new(), payload, lane, expire: None, envelope: None };
         Arc::new(Delivery {
             // A batch has no QoS 2.
             qos: DeliveryQoS::Exactly(if lane == 4 { qos.min(QoS::AtLeastOnce) } else { qos }),

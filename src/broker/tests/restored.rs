@@ -191,6 +191,7 @@ fn route(from: &str, order: u16) -> Arc<Delivery> {
             except: Vec::new(),
             payload: crate::mapping::hop_payload::HopPayload::default(),
             lane: 0,
+            envelope: None,
             expire: None,
         })),
         ..Delivery::at_most(QoS::AtLeastOnce)

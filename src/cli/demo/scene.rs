@@ -354,6 +354,7 @@ pub mod tests {
             max_age: None,
             payload: crate::mapping::hop_payload::HopPayload::default(),
             lane: 0,
+            envelope: None,
             place: Place::default(),
         }
     }

@@ -298,7 +298,7 @@ bridges:
     6 |   b: { url: mqtt://b, password: ***, client_id: !file secret, session: 'hunter 6', qos: 1 }
       |                                                                                    ^^^
       |
-      = help: there are url, username, password, client_id, session, keep_alive, ack_timeout, mqtt, tls, proxy, send, receive, will, queue, cloud, device, key and limit
+      = help: there are url, username, password, client_id, session, keep_alive, ack_timeout, mqtt, tls, proxy, send, receive, will, queue, cloud, device, key, token_lifetime and limit
 
     error: expected text, found a list
      --> /edgeway.yaml:7:33
@@ -381,7 +381,7 @@ fn a_folder_is_merged_by_section_and_a_name_twice_names_both_places() {
     3 |   other: { url: mqtt://c, qoss: 1 }
       |                           ^^^^
       |
-      = help: there are url, username, password, client_id, session, keep_alive, ack_timeout, mqtt, tls, proxy, send, receive, will, queue, cloud, device, key and limit
+      = help: there are url, username, password, client_id, session, keep_alive, ack_timeout, mqtt, tls, proxy, send, receive, will, queue, cloud, device, key, token_lifetime and limit
 
     2 mistakes in the configuration
     "##);

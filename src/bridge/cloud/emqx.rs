@@ -1,0 +1,12 @@
+//! EMQX Cloud: a broker with users, by TLS alone.
+
+use super::Rules;
+
+/// What it takes; the rest is told by its CONNACK.
+pub const RULES: Rules = Rules {
+    name: "EMQX Cloud",
+    wants_tls: true,
+    packet_bytes: Some(1024 * 1024),
+    topic_slashes: Some(127),
+    ..Rules::MQTT
+};
