@@ -38,7 +38,7 @@ pub(super) struct Renewal {
     /// Those that are spoken to by TLS.
     servers: Vec<Server>,
     means: Means,
-    tls: Option<ClientTls>,
+    tls: Option<Arc<ClientTls>>,
     trial: Mutex<Trial>,
 }
 
@@ -76,8 +76,14 @@ impl Renewal {
             if servers.is_empty() {
                 break None;
             }
-            match ClientTls::load(plan.tls.clone()) {
-                Ok(tls) => break Some(tls),
+            let options = plan.tls.clone();
+            // It fails only where the runtime stops.
+            let Ok(loaded) = tokio::task::spawn_blocking(move || ClientTls::load(options)).await else {
+                sleep(LOOK).await;
+                continue;
+            };
+            match loaded {
+                Ok(tls) => break Some(Arc::new(tls)),
                 Err(error) => {
                     let error = error.to_string();
                     if told != error {
@@ -102,12 +108,12 @@ impl Renewal {
     /// What to dial with now, within `timeout`, and what tells when that has changed.
     pub(super) fn means(&self, timeout: Duration) -> (Means, Renewed) {
         let renewed = self.renewed();
-        (Means { tls: self.tls.as_ref().map(ClientTls::current), timeout, ..self.means.clone() }, renewed)
+        (Means { tls: self.tls.as_ref().map(|tls| tls.current()), timeout, ..self.means.clone() }, renewed)
     }
 
     /// What tells when there is something new to dial with from now on.
     pub(super) fn renewed(&self) -> Renewed {
-        Renewed(self.tls.as_ref().map(ClientTls::subscribe))
+        Renewed(self.tls.as_ref().map(|tls| tls.subscribe()))
     }
 
     /// Notes that a server has let the bridge in with what came with `renewed`.
@@ -184,11 +190,13 @@ impl Renewal {
     }
 
     /// Tries what the files hold, where it is new, and uses it if a server takes it.
-    async fn renew(&self, tls: &ClientTls) -> Outcome {
-        let candidate = match tls.read() {
-            Ok(Some(candidate)) => candidate,
-            Ok(None) => return Outcome::Done,
-            Err(error) => return Outcome::Unusable(error),
+    async fn renew(&self, tls: &Arc<ClientTls>) -> Outcome {
+        let reader = Arc::clone(tls);
+        let candidate = match tokio::task::spawn_blocking(move || reader.read()).await {
+            Ok(Ok(Some(candidate))) => candidate,
+            Ok(Err(error)) => return Outcome::Unusable(error),
+            // Nothing new, or the runtime stops.
+            Ok(Ok(None)) | Err(_) => return Outcome::Done,
         };
         let means = Means { tls: Some(Arc::clone(candidate.config())), ..self.means.clone() };
         let mut unanswered = None;
