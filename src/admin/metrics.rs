@@ -92,12 +92,28 @@ fn bridges(admin: &Admin, text: &mut Exposition) {
             family.sample(&[("bridge", bridge.name())], value(backlog));
         }
     };
+    let help = "PUBLISH packets sent to its server.";
+    each(Kind::Counter, "edgeway_bridge_sent_messages_total", help, |backlog| backlog.sent);
+    let help = "PUBLISH packets that came from there.";
+    each(Kind::Counter, "edgeway_bridge_received_messages_total", help, |backlog| backlog.received);
     each(Kind::Gauge, "edgeway_bridge_queued_messages", "Messages that wait for it.", |backlog| backlog.queued);
     each(Kind::Gauge, "edgeway_bridge_queued_bytes", "Their bytes.", |backlog| backlog.queued_bytes);
+    let help = "How long the oldest of them waits.";
+    each(Kind::Gauge, "edgeway_bridge_oldest_age_seconds", help, Backlog::oldest_age);
     each(Kind::Gauge, "edgeway_bridge_inflight_messages", "Sent, not acknowledged.", |backlog| backlog.in_flight);
     each(Kind::Gauge, "edgeway_bridge_queue_full", "1 while its queue is full.", |backlog| backlog.is_full.into());
     let help = "Messages that its full queue has dropped.";
     each(Kind::Counter, "edgeway_bridge_dropped_messages_total", help, |backlog| backlog.dropped);
+    let help = "Messages that expired while they waited for it.";
+    each(Kind::Counter, "edgeway_bridge_expired_messages_total", help, |backlog| backlog.expired);
+    let help = "Messages that were sent to its server again.";
+    each(Kind::Counter, "edgeway_bridge_resent_messages_total", help, |backlog| backlog.resent);
+    let help = "QoS 2 messages sent anew to a server that had lost the session.";
+    each(Kind::Counter, "edgeway_bridge_qos2_resent_total", help, |backlog| backlog.qos2_resent);
+    let help = "QoS 2 messages that its server took at QoS 1.";
+    each(Kind::Counter, "edgeway_bridge_qos2_downgraded_total", help, |backlog| backlog.qos2_downgraded);
+    let help = "Messages that stand aside: its server does not take them.";
+    each(Kind::Gauge, "edgeway_bridge_set_aside_messages", help, |backlog| backlog.set_aside);
 }
 
 fn devices(admin: &Admin, text: &mut Exposition) {

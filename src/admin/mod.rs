@@ -117,6 +117,7 @@ impl Admin {
             let backlog = bridge.backlog();
             let mut told = json!({
                 "connected": bridge.is_connected(),
+                "state": bridge.link().state.to_string(),
                 "queued": backlog.queued,
                 "dropped": backlog.dropped,
                 "full": backlog.is_full,

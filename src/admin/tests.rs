@@ -68,7 +68,7 @@ async fn a_promise_that_is_not_kept_is_a_503_with_the_reasons() {
         "failures": [],
         "warnings": [],
         "store": { "state": "ok" },
-        "bridges": { "cloud": { "connected": false, "queued": 5, "dropped": 0, "full": false } },
+        "bridges": { "cloud": { "connected": false, "state": "connecting", "queued": 5, "dropped": 0, "full": false } },
         "devices": { "online": 1, "offline": { "plug": "timeout" } },
     });
     assert_eq!((status, told), (200, expected));

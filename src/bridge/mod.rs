@@ -15,6 +15,7 @@ pub mod plan;
 mod renewal;
 mod servers;
 pub mod settings;
+mod status;
 mod supervise;
 mod takeovers;
 mod trial;
@@ -22,5 +23,5 @@ mod trouble;
 mod vigil;
 pub mod way;
 
-pub use plan::Plan;
+pub use plan::{Plan, loops};
 pub use supervise::Bridge;

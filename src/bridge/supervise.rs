@@ -18,16 +18,16 @@ use super::plan::{Plan, PlannedRoute, RouteQos};
 use super::renewal::{Renewal, Renewed};
 use super::servers::{Servers, Target};
 use super::settings::{Retain, Version as Preferred};
+use super::status::{self, Status};
 use super::takeovers::{Rival, Sign, Takeovers};
 use super::trial::Trial;
 use super::trouble::Trouble;
 use super::vigil::{Seen, Verdict, Vigil};
 use crate::broker::delivery::{Delivery, DeliveryQoS, RetainRule, Route};
 use crate::broker::link::{self, Answers, Hello, Parting, ReceiveRoute, Welcome};
-use crate::broker::session_slot::Waiting;
 use crate::broker::{Broker, QueueLimits, SessionSlot};
 use crate::clock;
-use crate::health::{Backlog, BridgeHealth, HealthTable};
+use crate::health::{BridgeHealth, BridgeWarning, HealthTable};
 use crate::mqtt::packet::{Connect, Publish, PublishProperties, SubscriptionOptions, Will as ConnectWill};
 use crate::mqtt::properties::ForwardableBuilder;
 use crate::mqtt::{Millis, Packet, QoS, ReasonCode, TopicFilter, Version, via};
@@ -37,6 +37,8 @@ use crate::net::dial::{Means, dial};
 const GOOD_MS: u64 = 30_000;
 /// How far looks at a link are apart while messages go one by one.
 const LOOK: Duration = Duration::from_millis(50);
+/// After so long on one link nobody else uses our client id any more, in milliseconds.
+const CALM_MS: u64 = 300_000;
 /// How long a bridge that stops waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -69,7 +71,9 @@ impl Bridge {
             .map(|(order, route)| Arc::new(delivery_of(route, order, plan.expire)))
             .collect();
         let slot = broker.bridge_slot(&plan.name, &deliveries, &plan.lanes)?;
-        slot.mark_with(broker.gateway_id());
+        if plan.cloud.as_ref().is_none_or(|cloud| cloud.preset.is_told_the_way()) {
+            slot.mark_with(broker.gateway_id());
+        }
         slot.set_limits(QueueLimits {
             messages: usize::MAX,
             // It shares what all have besides.
@@ -83,11 +87,7 @@ impl Bridge {
         let receive = plan.receive.iter().map(receive_route).collect();
         let subscriptions = subscriptions(&plan.receive);
         let waiting = Arc::clone(&slot);
-        let health = health.bridge(&plan.name, move || {
-            let waiting = waiting.waiting();
-            let Waiting { queued, queued_bytes, in_flight, counts, .. } = waiting;
-            Backlog { queued, queued_bytes, in_flight, dropped: counts.dropped, is_full: waiting.is_full() }
-        });
+        let health = health.bridge(&plan.name, move || status::backlog_of(&waiting));
         let mark = slot.mark().map(via::beginning_at).unwrap_or_default();
         let memory = SharedMemory::default();
         memory.set(keeping::load(&slot));
@@ -109,14 +109,26 @@ impl Bridge {
         &self.slot
     }
 
-    /// Dials until `cancelled`; then says goodbye.
+    /// Dials until `cancelled`; then says goodbye. Its status is told all the while.
     pub async fn run(self, cancelled: CancellationToken) {
+        let status = Status::of(&self.plan, &self.broker, &self.slot, &self.health);
+        let ended = CancellationToken::new();
+        let supervised = async {
+            self.dial(&cancelled).await;
+            self.health.stopped();
+            ended.cancel();
+        };
+        tokio::join!(supervised, status.run(ended.clone()));
+    }
+
+    /// Dials until `cancelled`; then says goodbye.
+    async fn dial(&self, cancelled: &CancellationToken) {
         let renewal = tokio::select! {
             () = cancelled.cancelled() => return,
             renewal = Renewal::load(&self.plan, &self.health) => renewal,
         };
         tokio::select! {
-            () = self.supervise(&renewal, &cancelled) => {}
+            () = self.supervise(&renewal, cancelled) => {}
             () = renewal.watch() => {}
         }
     }
@@ -134,6 +146,7 @@ impl Bridge {
                 Ok(target) => target,
                 Err(until) => {
                     let mut renewed = renewal.renewed();
+                    self.health.waiting(until);
                     tokio::select! {
                         () = cancelled.cancelled() => return,
                         () = renewed.changed() => supervision.servers.hurry(None, clock::now()),
@@ -164,6 +177,7 @@ impl Bridge {
         loop {
             tokio::time::sleep_until(supervision.next_connect).await;
             supervision.next_connect = Instant::now() + interval;
+            self.health.connecting(&server, version);
             let (means, renewed) = renewal.means(target.timeout);
             let Failed { error, trouble, hint, moved, is_refusal } =
                 match self.connect(target, version, &means, &supervision.isolation).await {
@@ -177,7 +191,10 @@ impl Bridge {
                     Err(failed) => failed,
                 };
             let now = clock::now();
-            self.health.disconnected(&error);
+            match trouble {
+                Trouble::Credentials | Trouble::Busy => self.health.refused(&error),
+                _ => self.health.disconnected(&error),
+            }
             if let Some(repeated) = supervision.complaints.note(&error, now) {
                 if trouble == Trouble::Credentials {
                     tracing::error!(bridge, server, error, repeated, "cannot connect: somebody must change something");
@@ -220,6 +237,7 @@ impl Bridge {
         let (bridge, server) = (self.plan.name.as_str(), target.server.to_string());
         tracing::info!(bridge, server, ?version, session_present = welcome.session_present, "bridge connected");
         self.health.connected();
+        self.health.set_warning(BridgeWarning::RefusedSubscription, None);
         let (began, acknowledged) = (clock::now(), self.slot.progress().1);
         let course = Course { server: &server, version, answers: &answers, renew_after };
         let end = self.drive(welcome, course, &mut supervision.isolation, cancelled, &mut renewed).await;
@@ -256,6 +274,10 @@ impl Bridge {
             }
         }
         self.health.disconnected(&reason);
+        if rival == Rival::Certain {
+            let warning = format!("bridge {bridge}: {reason}");
+            self.health.set_warning(BridgeWarning::OtherClient, Some(&warning));
+        }
         match supervision.complaints.note(&reason, now) {
             Some(repeated) if rival != Rival::None => tracing::error!(bridge, server, reason, repeated, "link lost"),
             Some(repeated) => tracing::warn!(bridge, server, reason, repeated, "link lost"),
@@ -283,6 +305,8 @@ impl Bridge {
             let error = format!("the server refused the subscription to {filter}: {reason}");
             tracing::error!(bridge = self.plan.name, server, error, "nothing comes by this route");
             self.health.note_error(&error);
+            let warning = format!("bridge {}: {error}", self.plan.name);
+            self.health.set_warning(BridgeWarning::RefusedSubscription, Some(&warning));
         }
         if let Some(subscribed) = answers.take_subscribed() {
             self.memory.change(server, |known| known.subscribed = Some(subscribed));
@@ -372,7 +396,7 @@ impl Bridge {
         // 0 is a server that wants to hear nothing; we still want to know whether it is there.
         let keep_alive = server_keep_alive.filter(|seconds| *seconds > 0).unwrap_or(self.plan.keep_alive_seconds);
         let mut vigil = Vigil::new(keep_alive, self.plan.ack_timeout, clock::now());
-        let mut is_stalled = false;
+        let (mut is_stalled, began) = (false, clock::now());
         let end = {
             let mut run = std::pin::pin!(link.run());
             loop {
@@ -397,6 +421,9 @@ impl Bridge {
                         self.note_answers(course.server, course.answers);
                         self.follow(&mut trial, epoch, &course, isolation);
                         is_stalled |= self.watch(&mut vigil, epoch) == Verdict::Stalled;
+                        if clock::now().since(began) >= CALM_MS {
+                            self.health.set_warning(BridgeWarning::OtherClient, None);
+                        }
                     }
                 }
             }

@@ -7,7 +7,7 @@ use super::schema::Settings;
 use crate::adapters::point::Publishing;
 use crate::adapters::registry::Planned;
 use crate::admin;
-use crate::bridge::Plan;
+use crate::bridge::{Plan, loops};
 use crate::broker::access::Rules;
 use crate::broker::settings::Listener;
 use crate::mapping::PayloadFormat;
@@ -86,6 +86,7 @@ pub fn resolve(settings: &Settings, host_name: &str, folder: &Path, mistakes: &m
         }
     }
     client_ids(settings, &resolved.bridges, mistakes);
+    mistakes.extend(loops(&resolved.bridges));
     mistakes.extend(check_device_names(settings.adapters().devices()));
     let gateway = &settings.gateway;
     let defaults = Publishing {

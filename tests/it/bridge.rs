@@ -87,7 +87,8 @@ fn what_comes_takes_the_first_receive_route() {
       - { from: "news", qos: 0 }
 "##,
     );
-    let seen = mosquitto_sub(gateway.port, &["-V", "5", "-t", "#", "-q", "2", "-F", "%t %q %p"]);
+    let own = ["-T", "edge/bridges/#"];
+    let seen = mosquitto_sub(gateway.port, &[&["-V", "5", "-t", "#", "-q", "2", "-F", "%t %q %p"][..], &own].concat());
     seen.until("edge/status 1 online");
     // Filters are subscribed in the order of the routes; the first is within the second.
     cloud.peer().stderr().wait_for("edge-cloud 0 news");

@@ -27,6 +27,7 @@ mod sequences;
 mod serial;
 mod session;
 mod soak;
+mod status;
 mod store_cli;
 mod sys;
 mod transports;

@@ -109,7 +109,7 @@ bridges:
         "the bridge and the device are well",
         &[
             ("broker/connection/cloud/state", "1"),
-            ("gateway/bridges/cloud/state", "1"),
+            ("gateway/bridges/cloud/state", "connected"),
             ("gateway/bridges/cloud/connects", "1"),
             ("gateway/devices/plug/state", "1"),
             ("gateway/devices/plug/errors", "0"),
@@ -125,7 +125,7 @@ bridges:
         "both are gone",
         &[
             ("broker/connection/cloud/state", "0"),
-            ("gateway/bridges/cloud/state", "0"),
+            ("gateway/bridges/cloud/state", "waiting"),
             ("gateway/devices/plug/state", "0"),
         ],
     );
@@ -142,7 +142,7 @@ bridges:
     until(
         "both are back",
         &[
-            ("gateway/bridges/cloud/state", "1"),
+            ("gateway/bridges/cloud/state", "connected"),
             ("gateway/bridges/cloud/connects", "2"),
             ("gateway/bridges/cloud/queued", "0"),
             ("gateway/devices/plug/state", "1"),

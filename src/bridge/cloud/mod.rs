@@ -49,6 +49,12 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// Whether messages to it and from it say which gateways they have passed. Where only applications listen, that is
+    /// nothing to them.
+    pub const fn is_told_the_way(self) -> bool {
+        matches!(self, Self::Hivemq | Self::Emqx)
+    }
+
     /// What it takes.
     pub fn rules(self) -> &'static Rules {
         match self {

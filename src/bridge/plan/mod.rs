@@ -1,5 +1,6 @@
 //! A bridge's settings with all names put in and all rules checked: what the bridge runs on.
 
+mod loops;
 mod network;
 mod resolver;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::net::client_tls::ClientTlsOptions;
 use crate::net::proxy::Proxy;
 use crate::settings::{Located, Mistake, Place, Secret};
 use crate::store::settings::WhenFull;
+pub use loops::loops;
 use resolver::{Direction, Resolver};
 
 pub use crate::net::dial::Server;
@@ -26,6 +28,8 @@ pub use crate::net::dial::Server;
 pub struct Plan {
     /// Its name in the configuration.
     pub name: String,
+    /// The gateway's name.
+    pub gateway: String,
     /// Brokers to try in this order; at least one.
     pub servers: Vec<Server>,
     /// User name of the CONNECT.
@@ -190,6 +194,7 @@ impl Settings {
         }
         let mut plan = Plan {
             name: bridge.into(),
+            gateway: gateway.into(),
             servers,
             username,
             password: self.password.as_ref().map(|password| password.value.clone()),

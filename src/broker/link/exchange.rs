@@ -549,7 +549,7 @@ impl Exchange {
         if packets > 0 {
             self.slot.heard(reading.now);
             let bytes = std::mem::take(&mut reading.bytes) as u64;
-            self.broker.metrics.received.add(Tally { bytes, others: packets - received.publishes, ..received });
+            self.slot.note_received(Tally { bytes, others: packets - received.publishes, ..received });
         }
         let mut result = Ok(());
         let mut is_held_up = std::mem::take(&mut reading.is_asked);

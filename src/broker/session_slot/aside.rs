@@ -62,9 +62,10 @@ impl SessionSlot {
         true
     }
 
-    /// The message that was set aside last, since the process began.
+    /// The message that was set aside last.
     pub fn last_set_aside(&self) -> Option<SetAside> {
-        self.lock().last_set_aside.clone()
+        let last = self.lock().last_set_aside.clone();
+        last.or_else(|| self.noted_set_aside())
     }
 }
 
@@ -83,7 +84,8 @@ impl Outgoing {
             "a message was set aside: the server does not take it"
         );
         self.counts.set_aside += 1;
-        self.last_set_aside = Some(SetAside { topic: topic.into(), reason });
+        let set_aside = SetAside { topic: topic.into(), reason };
+        self.last_set_aside = Some(set_aside.clone());
         let durable = self.durable;
         let (mut dropped, mut gone) = (0, Vec::new());
         let Some(lane) = self.queue.lane_mut(lanes::ASIDE) else {
@@ -98,6 +100,7 @@ impl Outgoing {
         // Of QoS 0, too: what stands aside is kept.
         let sequence = lane.next_number;
         lane.next_number += 1;
+        slot.note_set_aside(sequence, &set_aside);
         let entry = Entry {
             lane: lanes::ASIDE,
             sequence: Some(sequence),

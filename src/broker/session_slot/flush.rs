@@ -143,7 +143,7 @@ impl SessionSlot {
             return None;
         }
         let (outbox, sent) = wire.take_output();
-        self.metrics.sent.add(Tally { bytes: outbox.len() as u64, ..sent });
+        self.note_sent(Tally { bytes: outbox.len() as u64, ..sent });
         Some(outbox)
     }
 
@@ -194,7 +194,7 @@ impl SessionSlot {
             };
             let written = result.as_ref().map_or(0, |&count| count);
             outbox.advance(written);
-            self.metrics.sent.add(Tally { bytes: written as u64, ..sent });
+            self.note_sent(Tally { bytes: written as u64, ..sent });
 
             let mut guard = self.lock();
             if guard.epoch != epoch {

@@ -12,10 +12,12 @@
 mod aside;
 mod flush;
 mod hop;
+mod identity;
 mod lifetime;
 mod notes;
 mod outgoing;
 mod paging;
+mod passed;
 mod restore;
 mod shaped;
 mod stall;
@@ -41,6 +43,7 @@ pub use lifetime::{Attachment, Due, Will};
 pub use outgoing::Counts;
 use outgoing::{Attached, Outgoing};
 pub(super) use paging::PagedEntry;
+use passed::Passed;
 pub(super) use restore::Past;
 use wire::Header;
 
@@ -69,6 +72,8 @@ pub struct SessionSlot {
     notes: Mutex<Notes>,
     /// What a bridge's messages are marked with.
     via: OnceLock<GatewayId>,
+    /// Messages that a bridge's connections have sent and received.
+    passed: Passed,
     /// A bridge's routes.
     routes: OnceLock<Vec<Arc<Delivery>>>,
     /// Whether the queue is full and refuses.
@@ -128,6 +133,10 @@ pub struct Waiting {
     pub set_aside: (u64, u64),
     /// What was counted so far.
     pub counts: Counts,
+    /// Messages that a bridge's connections have sent so far.
+    pub sent: u64,
+    /// Messages that they have received.
+    pub received: u64,
     /// Since when its queue is full; until it has some room again.
     pub full_since: Option<Millis>,
     /// Packets written since its connection's socket last took some.
@@ -213,6 +222,7 @@ impl SessionSlot {
             journal,
             notes: Mutex::default(),
             via: OnceLock::new(),
+            passed: Passed::default(),
             routes: OnceLock::new(),
             refusing: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
@@ -223,24 +233,6 @@ impl SessionSlot {
     /// The client identifier.
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
-    }
-
-    /// Who has published its messages: the client identifier; or the name of a bridge behind U+0000, which no client
-    /// identifier has [MQTT-1.5.4-2], because a client may have the name of a bridge.
-    pub fn publisher(&self) -> &Arc<str> {
-        &self.publisher
-    }
-
-    /// Has all messages that go out and come in marked as having passed the gateway `id`. To be called before there is a
-    /// connection.
-    pub fn mark_with(&self, id: GatewayId) {
-        // It does not change as long as the gateway runs.
-        let _ = self.via.set(id);
-    }
-
-    /// What its messages are marked with.
-    pub fn mark(&self) -> Option<GatewayId> {
-        self.via.get().copied()
     }
 
     /// Its queue in the journal.
@@ -311,6 +303,8 @@ impl SessionSlot {
             oldest: outgoing.queue.oldest(),
             set_aside: outgoing.aside(),
             counts: outgoing.counts,
+            sent: self.passed.sent.value(),
+            received: self.passed.received.value(),
             full_since: outgoing.full_since,
             buffered: packets,
             buffered_bytes: buffered as u64,

@@ -203,13 +203,13 @@ impl SysTopics {
         }
     }
 
-    /// Whether all is well; and which bridges and devices are: 1, or 0.
+    /// Whether all is well; and how bridges and devices are.
     fn tell_states(&self, values: &mut Values) {
         journal::tell_state(&self.health, self.statistics.is_some(), values);
         for bridge in self.health.bridges() {
             let state = u8::from(bridge.is_connected());
             values.tell(&format!("$SYS/broker/connection/{}/state", bridge.name()), &state);
-            values.tell(&format!("$SYS/gateway/bridges/{}/state", bridge.name()), &state);
+            values.tell(&format!("$SYS/gateway/bridges/{}/state", bridge.name()), &bridge.link().state);
         }
         for device in self.health.devices() {
             values.tell(&format!("$SYS/gateway/devices/{}/state", device.name()), &u8::from(device.is_online()));
@@ -219,17 +219,9 @@ impl SysTopics {
     /// What bridges and devices count, and what is wrong with them.
     fn tell_parts(&self, values: &mut Values) {
         for bridge in self.health.bridges() {
-            let mut tell =
-                |key, value: &dyn Display| values.tell(&format!("$SYS/gateway/bridges/{}/{key}", bridge.name()), value);
-            let backlog = bridge.backlog();
-            tell("queued", &backlog.queued);
-            tell("queued_bytes", &backlog.queued_bytes);
-            tell("in_flight", &backlog.in_flight);
-            tell("dropped", &backlog.dropped);
-            tell("full", &u8::from(backlog.is_full));
-            tell("connects", &bridge.connects());
-            if let Some(error) = bridge.last_error() {
-                tell("last_error", &error);
+            // The state is told at once, with those of the others.
+            for (name, fact) in bridge.facts().into_iter().filter(|(name, _)| *name != "state") {
+                values.tell(&format!("$SYS/gateway/bridges/{}/{name}", bridge.name()), &fact);
             }
         }
         for device in self.health.devices() {

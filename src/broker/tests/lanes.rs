@@ -288,6 +288,7 @@ async fn what_the_server_refuses_is_set_aside_and_the_rest_flows() {
     let server = Server::plain(&slot);
     assert_eq!((slot.waiting().set_aside.0, slot.backlog()), (3, (0, 0)));
     assert_eq!(server.sent(), []);
+    assert_eq!(slot.last_set_aside(), Some(last), "it is noted");
 }
 
 #[tokio::test]

@@ -217,8 +217,13 @@ async fn wildcards_at_the_first_level_see_nothing_of_it_and_nothing_of_it_is_rec
 async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gone() {
     let world = World::in_memory();
     let health = Arc::new(HealthTable::default());
-    let bridge =
-        health.bridge("cloud", || Backlog { queued: 3, queued_bytes: 600, in_flight: 2, dropped: 1, is_full: false });
+    let bridge = health.bridge("cloud", || Backlog {
+        queued: 3,
+        queued_bytes: 600,
+        in_flight: 2,
+        dropped: 1,
+        ..Backlog::default()
+    });
     let meter = health.device("meter 1");
     meter.offline("starting");
     sys_topics::start(&world.broker, Arc::clone(&health), None, INTERVAL);
@@ -227,12 +232,15 @@ async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gon
     for (topic, value) in [
         ("broker/connection/cloud/state", "0"),
         ("broker/messages/inflight", "2"),
-        ("gateway/bridges/cloud/state", "0"),
+        ("gateway/bridges/cloud/state", "connecting"),
         ("gateway/bridges/cloud/queued", "3"),
         ("gateway/bridges/cloud/queued_bytes", "600"),
         ("gateway/bridges/cloud/in_flight", "2"),
         ("gateway/bridges/cloud/dropped", "1"),
         ("gateway/bridges/cloud/full", "0"),
+        ("gateway/bridges/cloud/oldest_age", "0"),
+        ("gateway/bridges/cloud/sent_rate", "0.0"),
+        ("gateway/bridges/cloud/set_aside", "0"),
         ("gateway/bridges/cloud/connects", "0"),
         ("gateway/devices/meter 1/state", "0"),
         ("gateway/devices/meter 1/error", "starting"),
@@ -250,7 +258,7 @@ async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gon
     let told = values(&mut peer).await;
     let expected = [
         ("$SYS/broker/connection/cloud/state", "1"),
-        ("$SYS/gateway/bridges/cloud/state", "1"),
+        ("$SYS/gateway/bridges/cloud/state", "connected"),
         ("$SYS/gateway/devices/meter 1/state", "1"),
     ];
     assert_eq!(told, expected.map(|(topic, value)| (topic.to_owned(), value.to_owned())).into());
@@ -274,7 +282,7 @@ async fn bridges_and_devices_are_told_of_at_once_and_forgotten_when_they_are_gon
     advance(INTERVAL).await;
     let gone: Vec<String> =
         values(&mut peer).await.into_iter().filter(|(_, value)| value.is_empty()).map(|(t, _)| t).collect();
-    assert_eq!(gone.len(), 8 + 1 + 3 + 1, "{gone:?}");
+    assert_eq!(gone.len(), 1 + 16 + 3 + 1, "{gone:?}");
     drop(peer);
     let mut late = watcher(&world, "$SYS/gateway/#").await;
     let told = values(&mut late).await;

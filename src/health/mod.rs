@@ -2,11 +2,18 @@
 //!
 //! Whoever runs a part keeps its entry; the table forgets it when that is dropped.
 
+mod bridge;
+mod facts;
+mod rates;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
+
+pub use bridge::{Backlog, BridgeHealth, BridgeWarning, LinkState, LinkStatus};
+pub use facts::Fact;
 
 /// All parts of the gateway that can be well or not.
 #[derive(Debug)]
@@ -15,21 +22,6 @@ pub struct HealthTable {
     bridges: Mutex<Vec<Weak<BridgeHealth>>>,
     devices: Mutex<Vec<Weak<DeviceHealth>>>,
     changed: Arc<Notify>,
-}
-
-/// What waits for a bridge.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Messages in its queue.
-    pub queued: u64,
-    /// Their bytes.
-    pub queued_bytes: u64,
-    /// Messages sent and not yet acknowledged.
-    pub in_flight: u64,
-    /// Messages that its full queue has dropped so far.
-    pub dropped: u64,
-    /// Whether the queue is full: the next message is dropped, or its publisher refused.
-    pub is_full: bool,
 }
 
 /// How the journal is.
@@ -58,14 +50,6 @@ pub struct Verdict {
     pub failures: Vec<String>,
     /// What somebody should look at, in words.
     pub warnings: Vec<String>,
-}
-
-/// How a bridge is.
-pub struct BridgeHealth {
-    name: Arc<str>,
-    state: State,
-    connects: AtomicU64,
-    backlog: Box<dyn Fn() -> Backlog + Send + Sync>,
 }
 
 /// How a device is.
@@ -105,15 +89,10 @@ impl HealthTable {
         verdict.failures.extend(self.store.failure().map(|reason| format!("nothing can be committed: {reason}")));
         verdict.warnings.extend(self.store.warning().map(|warning| warning.to_string()));
         for bridge in self.bridges() {
-            let Backlog { dropped, is_full, .. } = bridge.backlog();
-            if is_full {
+            if bridge.backlog().is_full {
                 verdict.failures.push(format!("the queue of the bridge {} is full", bridge.name()));
             }
-            if dropped > 0 {
-                let messages = if dropped == 1 { "message" } else { "messages" };
-                let name = bridge.name();
-                verdict.warnings.push(format!("the full queue of the bridge {name} has dropped {dropped} {messages}"));
-            }
+            verdict.warnings.extend(bridge.warnings());
         }
         verdict
     }
@@ -121,12 +100,7 @@ impl HealthTable {
     /// An entry for the bridge `name`, which is not connected yet; `backlog` tells what waits for it when it is asked,
     /// and must not wait itself.
     pub fn bridge(&self, name: &str, backlog: impl Fn() -> Backlog + Send + Sync + 'static) -> Arc<BridgeHealth> {
-        let health = Arc::new(BridgeHealth {
-            name: name.into(),
-            state: State::new(&self.changed),
-            connects: AtomicU64::new(0),
-            backlog: Box::new(backlog),
-        });
+        let health = Arc::new(BridgeHealth::new(name, &self.changed, backlog));
         add(&self.bridges, &health);
         health
     }
@@ -205,57 +179,6 @@ impl StoreHealth {
     /// What somebody should know of.
     pub fn warning(&self) -> Option<Arc<str>> {
         lock(&self.warning).clone()
-    }
-}
-
-impl BridgeHealth {
-    /// Its name in the configuration.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Notes that its link stands.
-    pub fn connected(&self) {
-        self.connects.fetch_add(1, Ordering::Relaxed);
-        let last_error = self.last_error();
-        self.state.set(true, last_error);
-    }
-
-    /// Notes that it has no link, and why.
-    pub fn disconnected(&self, error: &str) {
-        self.state.set(false, Some(error.into()));
-    }
-
-    /// Notes what is wrong although its link may stand.
-    pub fn note_error(&self, error: &str) {
-        let is_up = self.is_connected();
-        self.state.set(is_up, Some(error.into()));
-    }
-
-    /// Whether its link stands.
-    pub fn is_connected(&self) -> bool {
-        lock(&self.state.value).0
-    }
-
-    /// Times that its link came to stand.
-    pub fn connects(&self) -> u64 {
-        self.connects.load(Ordering::Relaxed)
-    }
-
-    /// Why the last link ended or did not come about. It stays when the next one stands.
-    pub fn last_error(&self) -> Option<Arc<str>> {
-        lock(&self.state.value).1.clone()
-    }
-
-    /// What waits for it.
-    pub fn backlog(&self) -> Backlog {
-        (self.backlog)()
-    }
-}
-
-impl fmt::Debug for BridgeHealth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BridgeHealth").field("name", &self.name).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
