@@ -75,6 +75,12 @@ impl Preset {
     }
 }
 
+/// As fast as we send where a cloud takes `rate`: what comes in a tenth of a second may go at once, and no second may see
+/// more than the cloud takes.
+pub fn below(rate: f64) -> f64 {
+    rate * 0.9
+}
+
 /// What a cloud takes. `None` is: whatever MQTT takes.
 #[derive(Debug, Clone)]
 pub struct Rules {

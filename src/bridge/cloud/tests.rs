@@ -90,7 +90,11 @@ fn the_presets_know_what_their_clouds_want() {
     let plan =
         aws(r#""send": [{"from": "{gateway}/#", "to": "dt/{gateway}/#"}], "receive": [{"from": "cmd/#"}]"#).unwrap();
     assert_eq!((plan.version, plan.keep_alive_seconds, plan.servers[0].port), (Version::V5, 30, 8883));
-    assert_eq!((plan.throttling.rate, plan.throttling.bandwidth), (Some(100.0), Some(524_288.0)));
+    assert_eq!(
+        (plan.throttling.rate, plan.throttling.bandwidth),
+        (Some(90.0), Some(471_859.2)),
+        "somewhat less than it takes"
+    );
     let route = &plan.send[0];
     assert_eq!((route.qos, route.retain), (RouteQos::AtMost(QoS::AtLeastOnce), Retain::Never));
     assert_eq!(route.payload, HopPayload::Json);

@@ -212,12 +212,12 @@ impl Settings {
             when_full: self.queue.when_full,
             expire: resolver.expire(self),
             throttling: Throttling {
-                rate: self.limit.rate.map(|rate| rate.value.0).or(rules.and_then(|rules| rules.rate)),
+                rate: self.limit.rate.map(|rate| rate.value.0).or(rules.and_then(|rules| rules.rate).map(cloud::below)),
                 bandwidth: self
                     .limit
                     .bandwidth
                     .map(|bandwidth| bandwidth.value.0)
-                    .or(rules.and_then(|rules| rules.bandwidth)),
+                    .or(rules.and_then(|rules| rules.bandwidth).map(cloud::below)),
             },
             lanes: resolver.lanes,
             cloud: None,

@@ -327,7 +327,7 @@ async fn a_lane_that_is_not_configured_any_more_is_emptied() {
 async fn what_is_throttled_goes_when_it_may_and_the_high_lane_at_once() {
     let world = world();
     let slot = bridge(&world, QoS::AtLeastOnce);
-    let throttling = Throttling { rate: Some(2.0), bandwidth: None };
+    let throttling = Throttling { rate: Some(20.0), bandwidth: None };
     let begin = clock::now();
     let server = Server::attach(&slot, 100, None, Hop { throttling, ..Hop::default() });
     for number in 0..5 {

@@ -254,9 +254,12 @@ impl Scene {
 
     /// Where a message goes in the cloud, and with which QoS.
     fn route(&self, topic: &str) -> Option<(String, QoS)> {
+        // What a bridge says of itself does not go out by it, nor do commands by a wildcard.
+        if topic.split('/').nth(1) == Some("bridges") || topic.ends_with("/set") {
+            return None;
+        }
         let mut to = String::new();
-        // A wildcard takes no commands out of the gateway.
-        let route = self.routes.iter().find(|route| !topic.ends_with("/set") && route.remap.apply(topic, &mut to))?;
+        let route = self.routes.iter().find(|route| route.remap.apply(topic, &mut to))?;
         Some((to, route.qos.of(QoS::AtLeastOnce)))
     }
 

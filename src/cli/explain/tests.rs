@@ -224,7 +224,7 @@ bridges:
           retain    never
           payload   json: {topic, value, unit, time, quality}
           sent      in its turn
-          limits    100 messages/s and 512KB/s for all that does not go before others
+          limits    90 messages/s and 460KB/s for all that does not go before others
           waits     in 512MB that all queues share, then drop_oldest
           lasts     6 msg/min, 2 years in 512MB (414 d while all 2 bridges that share it wait), then drop_oldest
 
@@ -259,7 +259,7 @@ bridges:
           retain    never
           payload   json: {topic, value, unit, time, quality}
           sent      in its turn
-          limits    100 messages/s and 512KB/s for all that does not go before others
+          limits    90 messages/s and 460KB/s for all that does not go before others
           waits     in 512MB that all queues share, then drop_oldest
           lasts     6 msg/min, 2 years in 512MB (414 d while all 2 bridges that share it wait), then drop_oldest
 
