@@ -209,19 +209,21 @@ impl Broker {
         let mut unsettled = Vec::new();
         let mut batch = Batch::default();
         let (mut dropped, mut taken, mut from) = (0, 0, 0);
-        // What was in flight is what is open of the first sequences: as many as the peer took, and at least up to the
-        // last that bears a trace of it.
+        // What was in flight is what is open of the first sequences: up to the last that bears a trace of it, and behind
+        // that as many as the peer took. For what is settled at the peer may be open here, not being committed.
         let highest = session.received.iter().max().max(session.displaced.iter().map(|(sequence, _)| sequence).max());
         let window = match keeps {
             Keeps::First => usize::from(state.window),
             Keeps::Traced | Keeps::Nothing => 0,
         };
+        let bears_a_trace = |sequence: u64| highest.is_some_and(|&highest| sequence <= highest);
+        let mut behind = 0;
         let was_in_flight = |sequence: u64, before: usize| {
-            let bears_a_trace = highest.is_some_and(|&highest| sequence <= highest);
+            let bears_a_trace = bears_a_trace(sequence);
             before < window || (bears_a_trace && keeps != Keeps::Nothing)
         };
         let mut is_last = queued.messages == 0;
-        while !is_last && was_in_flight(from, unsettled.len()) {
+        while !is_last && was_in_flight(from, behind) {
             let page = self.router.journal().read(queue, from, PAGE.0.min(window.max(1)), PAGE.1)?;
             is_last = page.is_last;
             let begin = from;
@@ -231,7 +233,7 @@ impl Broker {
             let end = page.lost.iter().map(|lost| lost.last + 1).max().unwrap_or(from);
             for entry in slot.entries_of(lane, page.messages) {
                 let sequence = entry.sequence();
-                if !was_in_flight(sequence, unsettled.len()) {
+                if !was_in_flight(sequence, behind) {
                     is_last = true;
                     break;
                 }
@@ -248,6 +250,7 @@ impl Broker {
                 let displaced = session.displaced.iter().find(|(displaced, _)| *displaced == sequence);
                 let packet_id = displaced.map(|&(_, packet_id)| packet_id);
                 let is_released = session.received.contains(&sequence);
+                behind += usize::from(!bears_a_trace(sequence));
                 let sequence = in_lane(lane, sequence);
                 unsettled.push(Unsettled { sequence, packet_id, qos: item.qos, is_released, item });
             }
