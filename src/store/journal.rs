@@ -53,7 +53,7 @@ impl Default for JournalOptions {
             commit: Duration::from_millis(100),
             commit_min: Duration::from_millis(5),
             commit_readings: Duration::from_secs(2),
-            segment_bytes: 4 * 1024 * 1024,
+            segment_bytes: 2 * 1024 * 1024,
             checkpoint_spacing: 8 * 1024 * 1024,
             limit: 512 * 1024 * 1024,
             statistics: Arc::default(),

@@ -23,7 +23,7 @@ log: { level: warn }
 
 const MESSAGE_BYTES: usize = 200;
 const MEMORY_KIB: u64 = 64 * 1024;
-/// What an empty store may take: a few segments of 4 MiB.
+/// What an empty store may take: a few segments.
 const EMPTY_BYTES: u64 = 24 * 1024 * 1024;
 /// Bounds of the full form.
 const LONGEST_START: Duration = Duration::from_secs(10);
