@@ -10,6 +10,7 @@ mod exchange;
 mod pace;
 mod promises;
 mod reading;
+mod subscribing;
 mod told;
 
 use std::future::poll_fn;
