@@ -299,7 +299,7 @@ impl SessionSlot {
             client_id: Arc::clone(&self.client_id),
             owner: outgoing.owner.clone(),
             expiry_interval: outgoing.expiry_interval,
-            window: outgoing.session.window(),
+            window: outgoing.session.reach(),
             will: outgoing.will.as_deref().map(StoredWill::from),
         };
         let mut batch = Batch::default();

@@ -47,7 +47,11 @@ impl SessionSlot {
     pub fn set_window(self: &Arc<Self>, epoch: u64, window: u16, turn: &mut Turn<'_>) {
         let mut outgoing = self.lock();
         if outgoing.wire_of(epoch).is_some() {
+            let reach = outgoing.session.reach();
             outgoing.session.set_window(window);
+            if outgoing.session.reach() > reach {
+                self.record_state(&outgoing);
+            }
             outgoing.pump(self, turn.now, turn.batch);
         }
     }

@@ -236,9 +236,10 @@ impl<T> Outbound<T> {
         self.window = usize::from(window.max(1));
     }
 
-    /// How many messages in flight the peer takes.
-    pub fn window(&self) -> u16 {
-        u16::try_from(self.window).unwrap_or(u16::MAX)
+    /// How many of the first messages that are open may have been sent, on this connection or an earlier one: after a
+    /// crash they are sent again as such.
+    pub fn reach(&self) -> u16 {
+        u16::try_from(self.window.max(self.inflight.len())).unwrap_or(u16::MAX)
     }
 
     /// Takes a PUBACK. `None` where no QoS 1 message with this identifier waits for one.
